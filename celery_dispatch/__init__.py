@@ -1,0 +1,1 @@
+"""Many ``celery beat`` processes, one schedule."""
