@@ -1,1 +1,1 @@
-"""TBD."""
+"""What touches Celery: its schedules, its configuration and its way of making messages."""

@@ -13,7 +13,6 @@ server's clock; the older samples are dropped at once.
 from __future__ import annotations
 
 import time
-from collections import deque
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -57,7 +56,7 @@ class PoolClock:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._samples: deque[_Sample] = deque(maxlen=_SAMPLES)
+        self._samples: tuple[_Sample, ...] = ()
         self._best: _Sample | None = None
         self.steps = 0
 
@@ -84,7 +83,7 @@ class PoolClock:
         if best is not None:
             off = abs((best.at(received) - server).total_seconds())
             if off > best.round_trip + new.round_trip + _STEP_TOLERANCE:
-                self._samples.clear()
+                self._samples = ()
                 self.steps += 1
-        self._samples.append(new)
+        self._samples = (*self._samples, new)[-_SAMPLES:]
         self._best = min(self._samples, key=lambda sample: sample.round_trip)

@@ -1,0 +1,69 @@
+# make test | check | demo | docs | venv | format | clean.  Needs Python >= 3.10 and make; no root, no Redis.
+#
+#   PYTHON=python3.12          the interpreter that .venv is made with
+#   VENV=.venv-3.12            another environment beside it
+#   CONSTRAINTS=requirements/lowest.txt   the lowest versions instead of the newest
+#   PYTEST_ARGS="tests/unit -x"
+
+PYTHON ?= python3
+VENV ?= .venv
+CONSTRAINTS ?=
+PYTEST_ARGS ?=
+
+BIN := $(abspath $(VENV))/bin
+PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
+
+.PHONY: help venv test check lint types imports demo docs format clean
+.DEFAULT_GOAL := help
+
+help:
+	@sed -n '1,7s/^# \{0,1\}//p' Makefile
+
+# --- environments: one stamp per set of packages, renewed when what decides them changes ---
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed, $(PYTHON) is %d.%d; choose with: make PYTHON=python3.12" % sys.version_info[:2])'
+	@$(PYTHON) -c 'import ensurepip, venv' || { echo '$(PYTHON) cannot make virtual environments; on Debian and Ubuntu: apt install python3-venv' >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.made pyproject.toml $(CONSTRAINTS)
+	$(PIP_INSTALL) --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.dev
+	$(PIP_INSTALL) --editable '.[dev,docs]'
+	@touch $@
+
+# --- what people run ---
+
+venv: $(VENV)/.dev
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: lint types imports docs
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+imports: $(VENV)/.dev
+	$(BIN)/lint-imports --no-logo
+
+docs: $(VENV)/.docs
+	$(BIN)/sphinx-build -W -b html docs docs/_build/html
+
+demo: $(VENV)/.dev
+	cd example_project && $(BIN)/python -m demo
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv .venv-* docs/_build build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,117 @@
+"""The thread that keeps a node in the pool while its loop is busy.
+
+It has a connection of its own and does nothing but heartbeats: one an interval, one at once when another node
+changed the pool, and a last word on the way out.  Everything reaches it through one ``SimpleQueue``, whose ``put``
+may be called from a signal handler that interrupted the same ``put``: no lock can be held by the thread that a
+handler runs on.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from queue import Empty, SimpleQueue
+
+from celery_dispatch.core.pool import Membership
+from celery_dispatch.core.ports import Listener
+from celery_dispatch.errors import StoreError
+
+__all__ = ["Keeper"]
+
+logger = logging.getLogger(__name__)
+
+_BACKOFF = 0.5  # seconds between tries while the store does not answer
+_GATHER = 0.05  # seconds in which changes of the pool are taken together
+_GOODBYE = 3.0  # seconds that ``stop`` waits for the last word
+_REMIND = 30.0  # seconds between log lines about one outage
+
+_WAKE, _STOP = "wake", "stop"
+
+
+class Keeper:
+    """Runs a ``Membership`` in a daemon thread; ``on_view`` is called, on that thread, after each new view."""
+
+    def __init__(
+        self, membership: Membership, *, interval: timedelta, listener: Listener, on_view: Callable[[], None]
+    ) -> None:
+        self._membership = membership
+        self._interval = interval.total_seconds()
+        self._listener = listener
+        self._on_view = on_view
+        self._inbox: SimpleQueue[str] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="dispatch-keeper", daemon=True)
+        self._failing_for = 0.0
+        self.outage: str | None = None
+
+    def start(self) -> None:
+        """Take a place in the pool and keep it; returns at once."""
+        self._thread.start()
+        self._listener.start(self.wake)
+
+    def stop(self) -> None:
+        """Leave the pool and end; waits for it a bounded time.  Idempotent, safe in a signal handler."""
+        self._inbox.put(_STOP)
+        if self._thread.is_alive():
+            self._thread.join(_GOODBYE)
+        self._listener.stop()
+
+    def wake(self) -> None:
+        """Look at the pool now instead of at the next heartbeat."""
+        self._inbox.put(_WAKE)
+
+    def _run(self) -> None:
+        while not self._wait(self._beat()):
+            pass
+        self._leave()
+
+    def _wait(self, delay: float) -> bool:
+        """Whether to stop; else returns when a heartbeat is due, or soon after another node changed the pool."""
+        began = time.monotonic()
+        woken = False
+        while True:
+            left = (_GATHER if woken else delay) - (time.monotonic() - began)
+            if left <= 0:
+                return False
+            try:
+                word = self._inbox.get(timeout=left)
+            except Empty:
+                return False
+            if word == _STOP:
+                return True
+            woken = True
+
+    def _beat(self) -> float:
+        """One heartbeat; seconds until the next."""
+        try:
+            changed = self._membership.beat()
+        except StoreError as error:
+            self._complain(error)
+            self._failing_for += _BACKOFF
+            return min(_BACKOFF, self._interval)
+        except Exception:
+            logger.exception("The heartbeat of node %s failed", self._membership.identity.node)
+            return self._interval
+        if self.outage is not None:
+            logger.warning("Node %s is back in the pool", self._membership.identity.node)
+        self.outage, self._failing_for = None, 0.0
+        if changed:
+            self._on_view()
+        return self._interval
+
+    def _complain(self, error: StoreError) -> None:
+        if self.outage is None or self._failing_for >= _REMIND:
+            logger.error(
+                "Node %s cannot reach the pool and fires nothing until it can: %s Trying again every %.1f s.",
+                self._membership.identity.node, error, _BACKOFF,
+            )  # fmt: skip
+            self._failing_for = 0.0
+        self.outage = str(error)
+
+    def _leave(self) -> None:
+        try:
+            self._membership.leave()
+        except StoreError as error:
+            logger.warning("Node %s could not say goodbye: %s", self._membership.identity.node, error)

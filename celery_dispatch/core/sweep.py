@@ -1,0 +1,59 @@
+"""Burying the cursors of entries that left the config, and removing those that stay away.
+
+One node does it, the owner of slot 0, a page a turn, after each change of the config in force and then once an hour.
+A buried cursor (a tombstone) keeps its counts and its place: an entry that comes back within the grace goes on,
+after it the entry starts anew.  Dying half-way costs nothing: whoever owns slot 0 next begins again, and to
+bury twice is to bury once.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from celery_dispatch.core.clock import PoolClock
+from celery_dispatch.core.entry import Catalog, Cursor, Fence
+from celery_dispatch.core.ports import Claim, Ledger
+
+__all__ = ["GRACE", "Sweeper"]
+
+#: How long an entry may be out of the config and still go on where it was.
+GRACE = timedelta(days=1)
+
+_PAGE = 500
+_EVERY = 3600.0  # seconds
+
+
+class Sweeper:
+    """Goes through all cursors, a page at a time."""
+
+    def __init__(self, *, node: str, catalog: Catalog, ledger: Ledger, clock: PoolClock) -> None:
+        self._node = node
+        self._catalog = catalog
+        self._ledger = ledger
+        self._clock = clock
+        self._fence: Fence | None = None
+        self._position = 0
+        self._next = 0.0
+
+    def turn(self, fence: Fence) -> None:
+        """Sweep one page, if it is time to.  Raises ``StoreError`` and ``FencedError``."""
+        if fence != self._fence:
+            self._fence, self._position, self._next = fence, 0, 0.0
+        if not self._position and self._clock.monotonic() < self._next:
+            return
+        self._position, rows = self._ledger.scan(self._position, _PAGE)
+        now = self._clock.now()
+        claims = {name: claim for name, row in rows if (claim := self._verdict(name, row, fence, now))}
+        if claims:
+            self._ledger.claim(fence, list(claims.values()))
+        if not self._position:
+            self._next = self._clock.monotonic() + _EVERY
+
+    def _verdict(self, name: str, row: object, fence: Fence, now: datetime) -> Claim | None:
+        if name in self._catalog or not isinstance(row, Cursor):
+            return None
+        if not row.is_tombstone:
+            return Claim(name, row, row.bury(fence, self._node))
+        if now - row.effective_from > GRACE:
+            return Claim(name, row, None)
+        return None

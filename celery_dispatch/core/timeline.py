@@ -1,0 +1,106 @@
+"""The entries that this node holds, ordered by when it has to look at them.
+
+A heap of alarms with lazy removal: setting an item's alarm again leaves the old one in the heap, where it is
+recognised by its number and dropped (at the latest when they are the majority).  Finding what is due costs O(log n) per due entry, and nothing for the rest.
+
+Two lanes keep occurrences that are being caught up from starving those that are due now: a pass takes from
+the live lane first and fills up with the other.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+
+from celery_dispatch.core.entry import Cursor, Entry
+from celery_dispatch.core.ports import Claim
+
+__all__ = ["Item", "Timeline"]
+
+_SLACK = 1_000
+
+
+@dataclass(slots=True, eq=False)
+class Item:
+    """An entry on this node's timeline.
+
+    ``due`` is the occurrence it waits for.  ``attempt`` is a claim whose outcome is unknown.  ``failures`` counts
+    errors in a row, for the backoff; ``order`` breaks ties among equal alarms and is negative on a
+    standby, so that owner and standby begin at opposite ends of the same queue.
+    """
+
+    entry: Entry
+    cursor: Cursor
+    rank: int
+    due: datetime
+    order: int = 0
+    attempt: Claim | None = None
+    failures: int = 0
+    error: str = ""
+    ticket: int = 0
+
+
+class Timeline:
+    """Items by name, and their alarms."""
+
+    def __init__(self) -> None:
+        self._items: dict[str, Item] = {}
+        self._live: list[tuple[datetime, int, int, Item]] = []
+        self._backlog: list[tuple[datetime, int, int, Item]] = []
+        self._tickets = 0
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._items
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __iter__(self) -> Iterator[Item]:
+        return iter(self._items.values())
+
+    def get(self, name: str) -> Item | None:
+        """The item of an entry, if it is held."""
+        return self._items.get(name)
+
+    def arm(self, item: Item, alarm: datetime, *, backlog: bool = False) -> None:
+        """Hold ``item`` and let it be popped at ``alarm``; replaces the alarm it had."""
+        self._tickets += 1
+        item.ticket = self._tickets
+        self._items[item.entry.name] = item
+        lane = self._backlog if backlog else self._live
+        heapq.heappush(lane, (alarm, item.order, item.ticket, item))
+        if len(lane) > 2 * len(self._items) + _SLACK:
+            lane[:] = [alarmed for alarmed in lane if alarmed[3].ticket == alarmed[2]]
+            heapq.heapify(lane)
+
+    def drop(self, name: str) -> None:
+        """Hold it no longer; unknown names are fine."""
+        item = self._items.pop(name, None)
+        if item is not None:
+            item.ticket = 0
+
+    def pop_due(self, now: datetime, limit: int) -> list[Item]:
+        """Up to ``limit`` items whose alarm is at or before ``now``, live ones first.
+
+        They stay held, without an alarm: each must be armed again or dropped.
+        """
+        popped: list[Item] = []
+        for lane in (self._live, self._backlog):
+            while len(popped) < limit and lane and lane[0][0] <= now:
+                _, _, ticket, item = heapq.heappop(lane)
+                if item.ticket == ticket:
+                    item.ticket = 0
+                    popped.append(item)
+        return popped
+
+    def next_alarm(self) -> datetime | None:
+        """The earliest alarm, or ``None`` where nothing is armed."""
+        alarms = []
+        for lane in (self._live, self._backlog):
+            while lane and lane[0][3].ticket != lane[0][2]:
+                heapq.heappop(lane)
+            if lane:
+                alarms.append(lane[0][0])
+        return min(alarms, default=None)

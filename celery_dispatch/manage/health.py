@@ -1,0 +1,79 @@
+"""Whether the nodes of this host live, and whether they are ready: answers for probes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from celery import Celery
+
+from celery_dispatch.config import Config
+from celery_dispatch.core.ports import MemberState, Pool
+from celery_dispatch.liveness import Turn, directory_for, read_turns
+
+__all__ = ["Health", "directory_of", "live", "ready"]
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """The answer to a probe: ``why`` is one line, ``nodes`` are the nodes of this host."""
+
+    healthy: bool
+    why: str
+    nodes: tuple[str, ...]
+
+
+def directory_of(app: Celery) -> Path:
+    """Where this app's nodes on this host leave their signs of life; asks nobody."""
+    return directory_for(Config.from_app(app).key_prefix, app.main or "")
+
+
+def live(directory: Path, *, monotonic_now: float | None = None) -> Health:
+    """Whether the loop of every node of this host turns; an outage of Redis changes nothing."""
+    turns = read_turns(directory, monotonic_now=monotonic_now)
+    if not turns:
+        return _nobody(directory)
+    stale = [turn for turn in turns if turn.is_stale]
+    if stale:
+        listed = ", ".join(f"{turn.node} (pid {turn.pid}) {turn.age:.0f} s ago" for turn in stale)
+        return Health(False, f"The loop hangs; it last turned: {listed}.", _ids(turns))
+    parts = ", ".join(f"{turn.node} turned {turn.age:.1f} s ago" for turn in turns)
+    return Health(True, f"The loop turns: {parts}.", _ids(turns))
+
+
+def ready(directory: Path, pool: Pool) -> Health:
+    """Whether every node of this host is a steady member of the pool with an unexpired lease."""
+    turns = read_turns(directory)
+    if not turns:
+        return _nobody(directory)
+    state = pool.read()
+    members = {member.id: member for member in state.members}
+    missing: list[str] = []
+    for turn in turns:
+        member = members.get(turn.node)
+        if member is None:
+            missing.append(f"{turn.node} is not in the pool")
+        elif member.lease_end <= state.now:
+            missing.append(f"the lease of {turn.node} has run out")
+        elif member.state is not MemberState.STEADY:
+            missing.append(f"{turn.node} is still {member.state.value}")
+    if missing:
+        return Health(False, f"{_first_upper('; '.join(missing))}.", _ids(turns))
+    return Health(True, f"In the pool of {len(members)}: {', '.join(_ids(turns))}.", _ids(turns))
+
+
+def _nobody(directory: Path) -> Health:
+    why = (
+        f"No node of this app runs here: there is no liveness file in {directory}. Start a beat with the "
+        "dispatch scheduler, and run this as the same user, with the same app, key prefix and TMPDIR."
+    )
+    return Health(False, why, ())
+
+
+def _ids(turns: Sequence[Turn]) -> tuple[str, ...]:
+    return tuple(turn.node for turn in turns)
+
+
+def _first_upper(text: str) -> str:
+    return text[:1].upper() + text[1:]

@@ -1,0 +1,227 @@
+"""What the operations answer: frozen values that know nothing of terminals or JSON.
+
+Instants are aware UTC by Redis's clock, lags are milliseconds, shares are parts of 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+
+from celery_dispatch.core.entry import Cursor, Entry, Fence
+from celery_dispatch.core.ports import Stored
+from celery_dispatch.core.ring import Ranks
+
+__all__ = [
+    "Dues",
+    "EntryDetail",
+    "EntryList",
+    "EntryReport",
+    "EntryState",
+    "EntryTotals",
+    "Lag",
+    "NodeReport",
+    "NodeState",
+    "PoolReport",
+    "Problem",
+    "Severity",
+    "Sketch",
+    "StatusReport",
+]
+
+
+class Severity(Enum):
+    ERROR = "error"  #: occurrences are late or lost, or will be
+    WARNING = "warning"  #: works, but a fault would cost more than it should
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something wrong, and what cures it; each one sentence."""
+
+    what: str
+    cure: str
+    severity: Severity = Severity.ERROR
+
+
+class NodeState(Enum):
+    STEADY = "steady"  #: fires its share
+    JOINING = "joining"  #: alive, still loading its entries
+    STANDBY = "standing-by"  #: alive, but runs a config that is not in force
+    EXPIRED = "expired"  #: its lease has run out
+
+
+@dataclass(frozen=True, slots=True)
+class Lag:
+    """How late occurrences were fired, in ms, over the last heartbeat; ``None`` where nothing was."""
+
+    p50: float | None = None
+    max: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class NodeReport:
+    """One node; what it says of itself is ``None`` or 0 where it says nothing.
+
+    ``entries`` and ``standby`` count those that it owns and stands by for, ``fired`` and ``skipped`` its own
+    occurrences since it started.
+    """
+
+    id: str
+    host: str
+    state: NodeState
+    config: str
+    joined: datetime
+    lease_end: datetime
+    share: float = 0.0
+    pid: int | None = None
+    version: str | None = None
+    started: datetime | None = None
+    entries: int = 0
+    standby: int = 0
+    fired: int = 0
+    skipped: int = 0
+    lag: Lag = Lag()
+    loading: int = 0
+    outage: str | None = None
+    errors: Mapping[str, str] = field(default_factory=dict)
+    error_count: int = 0
+
+    @property
+    def is_alive(self) -> bool:
+        return self.state is not NodeState.EXPIRED
+
+
+@dataclass(frozen=True, slots=True)
+class PoolReport:
+    """The pool at ``now`` by Redis's clock; ``fence`` is ``None`` before a first node came."""
+
+    now: datetime
+    fence: Fence | None
+    nodes: tuple[NodeReport, ...]
+    ranks: Ranks
+
+    @property
+    def alive(self) -> tuple[NodeReport, ...]:
+        return tuple(node for node in self.nodes if node.is_alive)
+
+    @property
+    def steady(self) -> tuple[NodeReport, ...]:
+        """The nodes on the ring."""
+        return tuple(node for node in self.nodes if node.state is NodeState.STEADY)
+
+
+class EntryState(Enum):
+    SCHEDULED = "scheduled"  #: its next due is to come, and a node owns it
+    DUE = "due"  #: its due has come, and the handover is not over yet
+    OVERDUE = "overdue"  #: nobody fired it within lease and handover
+    WAITING = "waiting"  #: no node owns it
+    POLLED = "polled"  #: its schedule cannot tell the next due
+    UNANCHORED = "not-anchored"  #: no node has taken it up yet
+    ERROR = "error"  #: cannot be scheduled, rendered or routed
+    DAMAGED = "damaged"  #: its row in Redis is not a cursor
+    AHEAD = "ahead"  #: its cursor is in the future, so it stays silent until then
+    FOREIGN = "other-definition"  #: the config in force defines it differently from this one
+    ABSENT = "not-here"  #: it has a cursor, but this config does not have it
+    TOMBSTONE = "tombstone"  #: it left the config
+
+    @property
+    def is_wrong(self) -> bool:
+        return self in _WRONG
+
+
+_WRONG = frozenset({EntryState.OVERDUE, EntryState.ERROR, EntryState.DAMAGED, EntryState.AHEAD})
+
+
+@dataclass(frozen=True, slots=True)
+class Sketch:
+    """What an entry sends and when, in words; ``options`` and arguments as ``repr``."""
+
+    task: str | None = None
+    schedule: str | None = None
+    args: str | None = None
+    kwargs: str | None = None
+    options: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EntryReport:
+    """One entry; ``next_due`` is ``None`` where nobody can know it, ``last_due`` before its first."""
+
+    name: str
+    state: EntryState
+    sketch: Sketch = Sketch()
+    next_due: datetime | None = None
+    last_due: datetime | None = None
+    fired: int = 0
+    skipped: int = 0
+    owner: str | None = None
+    standby: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EntryList:
+    """The first ``len(entries)`` of ``matched`` entries, by name."""
+
+    now: datetime
+    entries: tuple[EntryReport, ...]
+    matched: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Dues:
+    """The next dues of one entry.
+
+    ``assumed``: it has no cursor yet, so they are counted from ``now``.  ``error`` says why there are fewer
+    than were asked for.
+    """
+
+    name: str
+    now: datetime
+    dues: tuple[datetime, ...]
+    assumed: bool = False
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EntryDetail:
+    """Everything that is known of one entry; ``entry`` is ``None`` if this config does not have it."""
+
+    report: EntryReport
+    entry: Entry | None
+    stored: Stored
+    dues: Dues
+    writer: str | None = None
+
+    @property
+    def cursor(self) -> Cursor | None:
+        return self.stored if isinstance(self.stored, Cursor) else None
+
+
+@dataclass(frozen=True, slots=True)
+class EntryTotals:
+    """All entries counted: by state (``tombstone`` excluded from ``total``), and what was ever fired."""
+
+    total: int
+    by_state: Mapping[EntryState, int]
+    fired: int
+    skipped: int
+
+
+@dataclass(frozen=True, slots=True)
+class StatusReport:
+    """The pool in one screen; ``config`` is the fingerprint of the app that asked."""
+
+    pool: PoolReport
+    entries: EntryTotals
+    lag: Lag
+    config: str
+    problems: tuple[Problem, ...]
+
+    @property
+    def is_fine(self) -> bool:
+        return not any(problem.severity is Severity.ERROR for problem in self.problems)

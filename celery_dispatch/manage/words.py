@@ -1,0 +1,55 @@
+"""Times, numbers and names as people read them."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta, timezone
+
+__all__ = ["clock_time", "duration", "milliseconds", "relative", "shorten"]
+
+_UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
+
+
+def duration(span: timedelta) -> str:
+    """Two units at most: ``4 s``, ``3 min 20 s``, ``2 d 5 h``; below ten seconds with a tenth."""
+    seconds = abs(span.total_seconds())
+    if seconds < 9.95:
+        return f"{seconds:.1f} s".replace(".0 s", " s")
+    left = round(seconds)
+    for i, (length, unit) in enumerate(_UNITS):
+        if left >= length:
+            count, rest = divmod(left, length)
+            lower_length, lower = _UNITS[i + 1] if i + 1 < len(_UNITS) else (1, "s")
+            more = rest // lower_length
+            return f"{count} {unit} {more} {lower}" if more and unit != "s" else f"{count:,} {unit}"
+    return "0 s"
+
+
+def relative(moment: datetime, now: datetime) -> str:
+    """``in 4 s``, ``20 s ago``, ``now`` within a twentieth of a second."""
+    span = moment - now
+    if abs(span) < timedelta(milliseconds=50):
+        return "now"
+    return f"in {duration(span)}" if span > timedelta() else f"{duration(span)} ago"
+
+
+def clock_time(moment: datetime) -> str:
+    """``2026-11-21 02:18:02.125 UTC``, without the milliseconds where there are none."""
+    text = moment.astimezone(timezone.utc).isoformat(sep=" ", timespec="milliseconds")[:-6]
+    return f"{text.removesuffix('.000')} UTC"
+
+
+def milliseconds(value: float | None) -> str:
+    """``3.2 ms``, ``140 ms``, ``2.1 s``; ``-`` where it is not known."""
+    if value is None:
+        return "-"
+    if value >= 1000:
+        return duration(timedelta(milliseconds=value))
+    return f"{value:.0f} ms" if value >= 10 else f"{value:.1f} ms"
+
+
+def shorten(text: str, width: int) -> str:
+    """Cut in the middle, where names of hosts and nodes differ least."""
+    if len(text) <= width:
+        return text
+    tail = (width - 1) * 3 // 5
+    return f"{text[: width - 1 - tail]}…{text[len(text) - tail :]}"

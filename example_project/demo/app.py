@@ -1,0 +1,35 @@
+"""The example app with another schedule: twelve entries, each of them due every second."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import redis
+
+from proj.celery import BROKER_URL, app
+
+from .runs import Recorder
+
+__all__ = ["ENTRIES", "STEP_MS", "app"]
+
+STEP_MS = 1000
+ENTRIES = tuple(f"tick-{number:02}" for number in range(1, 13))
+
+app.conf.beat_schedule = {name: {"task": "demo.tick", "schedule": STEP_MS / 1000} for name in ENTRIES}
+app.conf.dispatch_catch_up = "all"  # nothing may be skipped, so whatever did not run was lost
+app.conf.dispatch_node_name = os.environ.get("DEMO_NODE", "beat")
+
+_record = Recorder(redis.Redis.from_url(BROKER_URL, socket_timeout=5, socket_connect_timeout=5))
+
+
+@app.task(bind=True, name="demo.tick", ignore_result=True)
+def tick(self: Any) -> None:
+    """Write down which occurrence this is, who fired it, and when it runs."""
+    headers = self.request.headers or {}
+    _record(
+        entry=headers.get("dispatch_entry"),
+        due=headers.get("dispatch_due"),
+        node=headers.get("dispatch_node"),
+        task_id=self.request.id,
+    )

@@ -1,0 +1,5 @@
+"""A Celery project to start from; ``celery -A proj …`` finds the app here."""
+
+from .celery import app
+
+__all__ = ["app"]

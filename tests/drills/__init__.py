@@ -1,0 +1,1 @@
+"""Drills: real beats, real faults, and a verdict reckoned from the schedule alone."""

@@ -1,0 +1,88 @@
+"""The Celery app of the drills: everything in it comes from the JSON document that ``DRILL_APP`` names.
+
+``conf`` are settings, ``entries`` items of ``beat_schedule`` whose ``schedule`` is a description, and
+``namespace`` is the prefix under which the settings are given, as in a Django project.  Each entry's first
+argument is its name.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import sys
+from datetime import timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import celery.beat
+from celery import Celery, Task
+from celery.schedules import crontab, schedule
+
+from tests.drills.collector import RUNS, connect
+
+_PR_SET_PDEATHSIG = 1
+_RECORD = """
+local time = redis.call('TIME')
+local at = time[1] .. string.format('%06d', tonumber(time[2]))
+redis.call('RPUSH', KEYS[1], '{"at": ' .. at .. ', ' .. string.sub(ARGV[1], 2))
+"""
+
+
+def _without_processes() -> None:
+    """Make ``worker -B`` run its beat in a thread, as Celery does where there is no multiprocessing."""
+    if os.environ.get("DRILL_EMBED") == "thread":
+        setattr(celery.beat, "_Process", None)  # noqa: B010
+
+
+def _die_with_parent() -> None:
+    """No drill leaves a beat behind, even if the drill itself is killed."""
+    if sys.platform == "linux" and os.environ.get("DRILL_PARENT") == str(os.getppid()):
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _recurrence(description: dict[str, Any]) -> object:
+    if "cron" in description:
+        minute, hour, day_of_month, month, day_of_week = description["cron"].split()
+        return crontab(minute, hour, day_of_week, day_of_month, month)
+    if description.get("relative"):
+        return schedule(timedelta(seconds=description["every"]), relative=True)
+    return description["every"] if description.get("plain") else timedelta(seconds=description["every"])
+
+
+def _entry(name: str, item: dict[str, Any]) -> dict[str, Any]:
+    return {"task": "drill.record", "args": (name,), **item, "schedule": _recurrence(item["schedule"])}
+
+
+def _build() -> Celery:
+    _die_with_parent()
+    _without_processes()
+    document = json.loads(Path(os.environ["DRILL_APP"]).read_text())
+    namespace = document.get("namespace", "")
+    entries = {name: _entry(name, item) for name, item in document.get("entries", {}).items()}
+    conf = {**document["conf"], "beat_schedule": entries}
+    app = Celery("drill")
+    if namespace:
+        settings = SimpleNamespace(**{f"{namespace}_{key.upper()}": value for key, value in conf.items()})
+        app.config_from_object(settings, namespace=namespace)
+    else:
+        app.conf.update(conf)
+    return app
+
+
+app = _build()
+
+
+@app.task(bind=True, name="drill.record")
+def record(self: Task[Any, Any], *args: Any) -> None:
+    """Note what ran, with the instant by Redis's clock."""
+    request = self.request
+    names = ("dispatch_entry", "dispatch_due", "dispatch_node", "celery_beat_task", "periodic_task_name")
+    headers = {name: value for name in names if (value := request.get(name)) is not None}
+    queue = (request.delivery_info or {}).get("routing_key")
+    run = {"args": args, "queue": queue, "headers": {"id": request.id, **headers}}
+    client = connect(os.environ["DRILL_SERVER"])
+    client.eval(_RECORD, 1, RUNS, json.dumps(run))
+    client.close()

@@ -1,0 +1,265 @@
+"""Beats and workers of one app against one Redis: started, disturbed and always ended."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from tests.drills.collector import connect
+from tests.drills.oracle import Cron, Every, Rule, Schedule
+from tests.drills.process import ROOT, Process, celery, wait_until
+from tests.drills.proxy import Proxy
+
+__all__ = ["PREFIX", "Beat", "Cluster", "Finished", "Spec", "every"]
+
+PREFIX = "celery-dispatch"
+APP = "tests.drills.app"
+_START = 30.0  # seconds that a process may take to be there; the machine may be busy
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """An entry: when, and what else ``beat_schedule`` says of it."""
+
+    rule: Rule
+    options: Mapping[str, object] = field(default_factory=dict)
+    dispatch: Mapping[str, object] = field(default_factory=dict)
+    plain: bool = False  #: the interval is given as a number, not as a timedelta
+
+    def item(self) -> dict[str, object]:
+        found: dict[str, object] = {"schedule": self._schedule()}
+        if self.options:
+            found["options"] = dict(self.options)
+        if self.dispatch:
+            found["dispatch"] = dict(self.dispatch)
+        return found
+
+    def _schedule(self) -> dict[str, object]:
+        if isinstance(self.rule, Cron):
+            return {"cron": self.rule.expression}
+        return {"every": self.rule.seconds, "relative": self.rule.relative, "plain": self.plain}
+
+
+def every(count: int, seconds: float = 1.0) -> dict[str, Spec]:
+    """``count`` entries, all due at once every ``seconds``."""
+    return {f"entry-{number:02}": Spec(Every(seconds)) for number in range(count)}
+
+
+@dataclass(slots=True)
+class Beat:
+    """A process, and the proxy between it and Redis, if any."""
+
+    process: Process
+    proxy: Proxy | None = None
+
+    @property
+    def cable(self) -> Proxy:
+        """Its proxy, where it was started with one."""
+        if self.proxy is None:
+            raise RuntimeError(f"{self.process.name} has no proxy")
+        return self.proxy
+
+
+class Cluster:
+    """Use as a context manager: on leaving, every process and proxy is ended.
+
+    ``url`` is the real server; a beat behind a proxy gets the proxy's port instead.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        directory: Path,
+        entries: Mapping[str, Spec],
+        *,
+        settings: Mapping[str, object] | None = None,
+        namespace: str = "",
+    ) -> None:
+        self.url = url
+        self.directory = directory
+        self.entries = dict(entries)
+        self.namespace = namespace
+        self.settings: dict[str, object] = {
+            "beat_scheduler": "celery_dispatch:DispatchScheduler",
+            "timezone": "UTC",
+            "task_ignore_result": True,
+            "broker_connection_retry_on_startup": True,
+            "worker_hijack_root_logger": True,
+            **(settings or {}),
+        }
+        self.beats: dict[str, Beat] = {}
+        self.processes: list[Process] = []
+        self._proxies: list[Proxy] = []
+        self.redis = connect(url)
+
+    def __enter__(self) -> Cluster:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End everything; idempotent.  All are asked first, so that they end side by side."""
+        for process in self.processes:
+            with contextlib.suppress(ProcessLookupError, RuntimeError):
+                process.resume()
+                process.terminate()
+        for process in self.processes:
+            process.end()
+        for proxy in self._proxies:
+            proxy.stop()
+        self.redis.close()
+
+    # --- what it is about -----------------------------------------------------------------------------------
+
+    @property
+    def schedule(self) -> Schedule:
+        """What the oracle reckons from."""
+        return {name: spec.rule for name, spec in self.entries.items()}
+
+    def environment(
+        self, *, url: str | None = None, conf: Mapping[str, object] | None = None
+    ) -> dict[str, str]:
+        """What a process of this app needs to know; ``conf`` overrides settings for it alone."""
+        settings = {**self.settings, "broker_url": url or self.url, **(conf or {})}
+        document = {
+            "conf": settings,
+            "entries": {name: spec.item() for name, spec in self.entries.items()},
+            "namespace": self.namespace,
+        }
+        path = self.directory / f"app-{uuid.uuid4().hex[:8]}.json"
+        path.write_text(json.dumps(document))
+        return {"DRILL_APP": str(path), "DRILL_SERVER": self.url}
+
+    def logs(self) -> str:
+        """What every process printed, newest last; for a failure's report."""
+        parts = [f"----- {process.name} -----\n{process.log[-6000:]}" for process in self.processes]
+        return "\n".join(parts)
+
+    # --- processes ------------------------------------------------------------------------------------------
+
+    def process(
+        self,
+        name: str,
+        *arguments: str,
+        url: str | None = None,
+        conf: Mapping[str, object] | None = None,
+        env: Mapping[str, str] | None = None,
+        launch: bool = False,
+    ) -> Process:
+        """Start ``celery -A app <arguments>``."""
+        environment = {**self.environment(url=url, conf=conf), **(env or {})}
+        argv = celery("-A", APP, *arguments, launch=launch)
+        process = Process(name, argv, env=environment, log=self.directory / f"{name}.log")
+        self.processes.append(process)
+        process.start()
+        return process
+
+    def beat(
+        self,
+        name: str,
+        *arguments: str,
+        proxied: bool = False,
+        conf: Mapping[str, object] | None = None,
+        env: Mapping[str, str] | None = None,
+        launch: bool = False,
+    ) -> Beat:
+        """Start a beat; returns at once."""
+        proxy = self._proxy() if proxied else None
+        url = None if proxy is None else _with_port(self.url, proxy.port)
+        arguments = ("beat", "-l", "INFO", "--pidfile=", f"--schedule={self.directory / name}.db", *arguments)
+        node = {"dispatch_node_name": name} if self._dispatches(arguments) else {}
+        conf = {**node, **(conf or {})}
+        process = self.process(name, *arguments, url=url, conf=conf, env=env, launch=launch)
+        self.beats[name] = Beat(process, proxy)
+        return self.beats[name]
+
+    def start(self, count: int, *, proxied: bool = False) -> None:
+        """Start ``count`` beats (node-1, node-2 …) and wait until all of them are steady."""
+        for number in range(1, count + 1):
+            self.beat(f"node-{number}", proxied=proxied)
+        self.wait_for_nodes(count)
+
+    def run(self, *arguments: str, timeout: float = 30, conf: Mapping[str, object] | None = None) -> Finished:
+        """Run a ``celery`` command of this app to its end."""
+        env = {**os.environ, "PYTHONPATH": _python_path(), **self.environment(conf=conf)}
+        argv = celery("-A", APP, *arguments)
+        done = subprocess.run(
+            argv, env=env, cwd=self.directory, timeout=timeout, capture_output=True, text=True, check=False
+        )
+        return Finished(done.returncode, done.stdout, done.stderr)
+
+    def _proxy(self) -> Proxy:
+        parts = urlsplit(self.url)
+        proxy = Proxy((parts.hostname or "127.0.0.1", parts.port or 6379))
+        proxy.start()
+        self._proxies.append(proxy)
+        return proxy
+
+    def _dispatches(self, arguments: Sequence[str]) -> bool:
+        return "dispatch" in str(self.settings["beat_scheduler"]) or "dispatch" in arguments
+
+    # --- the pool, as it stands in Redis --------------------------------------------------------------------
+
+    @property
+    def prefix(self) -> str:
+        return str(self.settings.get("dispatch_key_prefix", PREFIX))
+
+    def key(self, name: str) -> str:
+        return f"{{{self.prefix}}}:{name}"
+
+    def nodes(self) -> list[str]:
+        """The ids of the nodes in the pool, lapsed leases included."""
+        found: Any = self.redis.zrange(self.key("nodes"), 0, -1)
+        return [node.decode() for node in found]
+
+    def members(self) -> dict[str, dict[str, Any]]:
+        """What the pool knows of each node."""
+        found: Any = self.redis.hgetall(self.key("members"))
+        return {node.decode(): json.loads(member) for node, member in found.items()}
+
+    def steady(self) -> list[str]:
+        """The nodes that fire their share."""
+        return [node for node, member in self.members().items() if member.get("state") == "steady"]
+
+    def since(self) -> int:
+        """The instant at which the config in force came into force: the anchor of a fresh pool; ms."""
+        found: Any = self.redis.hget(self.key("pool"), "since")
+        if found is None:
+            raise AssertionError(f"the pool has no anchor: {self.redis.hgetall(self.key('pool'))}")
+        return int(found)
+
+    def wait_for_nodes(self, count: int, timeout: float = _START) -> None:
+        """Until exactly ``count`` nodes are in the pool and all of them fire their share."""
+        wait_until(
+            lambda: len(self.nodes()) == count == len(self.steady()),
+            timeout,
+            why=lambda: f"{count} nodes; there are {self.nodes()}, steady {self.steady()}\n{self.logs()}",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A command that has ended."""
+
+    status: int
+    out: str
+    err: str
+
+
+def _python_path() -> str:
+    return os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
+
+
+def _with_port(url: str, port: int) -> str:
+    parts = urlsplit(url)
+    credentials, at, _ = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=f"{credentials}{at}127.0.0.1:{port}"))

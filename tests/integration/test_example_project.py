@@ -1,0 +1,265 @@
+"""The example project keeps what its README says: its files agree, its tasks run, and so does the demo."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from demo.processes import embedded_valkey
+from demo.runs import Run
+from demo.verdict import judge
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "example_project"
+MANIFESTS = sorted((EXAMPLE / "kubernetes").glob("*.yaml"))
+PROBE = ["celery", "-A", "proj", "dispatch", "health"]
+
+
+def wait_until(predicate: Callable[[], bool], timeout: float, what: str) -> None:
+    until = time.monotonic() + timeout
+    while not predicate():
+        assert time.monotonic() < until, f"{what}: not within {timeout:g} s"
+        time.sleep(0.05)
+
+
+def in_project(code: str, **environment: str) -> Any:
+    """What ``code`` prints as JSON, run in a process of its own beside ``proj``."""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=EXAMPLE,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+# --- the files agree --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def app() -> dict[str, Any]:
+    return in_project(
+        "import json; from proj import app; app.loader.import_default_modules(); c = app.conf;"
+        "print(json.dumps({'tasks': sorted(app.tasks), 'queues': [q.name for q in c.task_queues],"
+        " 'routes': c.task_routes, 'schedule': {n: e['task'] for n, e in c.beat_schedule.items()},"
+        " 'limit': c.task_time_limit}))"
+    )
+
+
+def containers() -> list[dict[str, Any]]:
+    documents = [document for path in MANIFESTS for document in yaml.safe_load_all(path.read_text())]
+    return [
+        {**container, "pod": document["spec"]["template"]["spec"], "of": document["metadata"]["name"]}
+        for document in documents
+        if document["kind"] in ("Deployment", "StatefulSet")
+        for container in document["spec"]["template"]["spec"]["containers"]
+    ]
+
+
+def commands() -> dict[str, list[str]]:
+    """Every way to start the processes, each as one list of words per process."""
+    compose = yaml.safe_load((EXAMPLE / "compose.yaml").read_text())["services"].values()
+    return {
+        "Procfile": (EXAMPLE / "Procfile").read_text().splitlines(),
+        "compose.yaml": [" ".join(service["command"]) for service in compose],
+        "kubernetes": [" ".join(container.get("command", [])) for container in containers()],
+    }
+
+
+def test_every_scheduled_and_every_routed_task_exists(app: dict[str, Any]) -> None:
+    assert set(app["schedule"].values()) | set(app["routes"]) <= set(app["tasks"])
+
+
+def test_every_route_leads_to_a_declared_queue(app: dict[str, Any]) -> None:
+    assert {route["queue"] for route in app["routes"].values()} <= set(app["queues"])
+
+
+@pytest.mark.parametrize("way", ["Procfile", "compose.yaml", "kubernetes"])
+def test_every_queue_has_a_worker_of_its_own_and_there_is_a_beat(app: dict[str, Any], way: str) -> None:
+    lines = commands()[way]
+    served = [match[1] for line in lines if (match := re.search(r"worker .*--queues (\S+)", line))]
+    assert sorted(served) == sorted(app["queues"])
+    assert sum("celery -A proj beat" in line for line in lines) == 1
+
+
+def test_workers_are_given_the_time_that_a_task_may_take(app: dict[str, Any]) -> None:
+    workers = [container for container in containers() if container["name"] == "worker"]
+    assert workers
+    assert all(worker["pod"]["terminationGracePeriodSeconds"] >= app["limit"] for worker in workers)
+
+
+def test_the_probes_of_beat_ask_the_health_command() -> None:
+    (beat,) = (container for container in containers() if container["name"] == "beat")
+    compose = yaml.safe_load((EXAMPLE / "compose.yaml").read_text())["services"]["beat"]
+    assert beat["livenessProbe"]["exec"]["command"] == [*PROBE, "--live"]
+    assert beat["readinessProbe"]["exec"]["command"] == [*PROBE, "--ready"]
+    assert compose["healthcheck"]["test"] == ["CMD", *PROBE, "--live"]
+
+
+def test_both_deployments_start_three_beats() -> None:
+    documents = list(yaml.safe_load_all((EXAMPLE / "kubernetes" / "beat.yaml").read_text()))
+    compose = yaml.safe_load((EXAMPLE / "compose.yaml").read_text())["services"]
+    assert documents[0]["spec"]["replicas"] == compose["beat"]["deploy"]["replicas"] == 3
+
+
+# --- the tasks do what they say ---------------------------------------------------------------------------
+
+
+def test_a_task_that_keeps_failing_is_tried_again_five_times() -> None:
+    tried = in_project(
+        "import json, random; from unittest import mock; import proj; from proj.tasks import fetch_rates\n"
+        "with mock.patch.object(random, 'random', side_effect=lambda: calls.append(1) or 0.0):\n"
+        "    calls = []; state = fetch_rates.apply(['EUR']).state\n"
+        "print(json.dumps([state, len(calls)]))"
+    )
+    assert tried == ["FAILURE", 6]
+
+
+@pytest.fixture
+def valkey(tmp_path: Path) -> Iterator[str]:
+    with embedded_valkey(tmp_path / "valkey") as url:
+        yield url
+
+
+def test_the_join_runs_once_after_all_shards(valkey: str, tmp_path: Path) -> None:
+    log = tmp_path / "worker.log"
+    environment = {"CELERY_BROKER_URL": valkey, "CELERY_RESULT_BACKEND": valkey}
+    options = "worker --queues reports --loglevel INFO --pool threads --concurrency 4 --without-mingle"
+    with log.open("wb") as output:
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "celery", "-A", "proj", *options.split()],
+            cwd=EXAMPLE,
+            env={**os.environ, **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        in_project("from proj.tasks import build_report; build_report.delay(4); print('null')", **environment)
+        wait_until(lambda: bool(re.search(r"join_report\[\S+\] succeeded", log.read_text())), 30, "the join")
+        assert "4 shards, 406 in total" in log.read_text()
+        assert len(re.findall(r"join_report\[\S+\] received", log.read_text())) == 1
+    finally:
+        worker.terminate()
+        worker.wait(20)
+
+
+# --- the demo ---------------------------------------------------------------------------------------------
+
+BEGAN = {"a": 10_000, "b": 10_500}
+
+
+def runs(*occurrences: tuple[str, int], lag: int = 7) -> list[Run]:
+    return [Run(entry, due, "beat-1-00c0ffee", f"{entry}@{due}", due + lag) for entry, due in occurrences]
+
+
+ALL = runs(("a", 11_000), ("a", 12_000), ("b", 11_500))
+
+
+def test_the_verdict_is_good_when_every_occurrence_ran_once() -> None:
+    verdict = judge(ALL, BEGAN, step=1000, until=12_000)
+    assert (verdict.expected, verdict.ran, verdict.good) == (3, 3, True)
+
+
+@pytest.mark.parametrize("missing", range(3))
+def test_the_verdict_names_what_was_lost(missing: int) -> None:
+    verdict = judge(ALL[:missing] + ALL[missing + 1 :], BEGAN, step=1000, until=12_000)
+    assert verdict.lost == ((ALL[missing].entry, ALL[missing].due),)
+    assert not verdict.good
+
+
+def test_an_entry_that_never_ran_is_lost_altogether() -> None:
+    assert len(judge(ALL[:2], BEGAN, step=1000, until=12_600).lost) == 2
+
+
+def test_the_verdict_names_what_was_doubled_even_after_the_end_of_the_count() -> None:
+    late = runs(("a", 13_000), ("a", 13_000))
+    verdict = judge([*ALL, *late], BEGAN, step=1000, until=12_000)
+    assert verdict.doubled == (("a", 13_000),)
+    assert not verdict.good
+
+
+def test_a_run_before_its_due_is_early() -> None:
+    verdict = judge([*ALL[:2], *runs(("b", 11_500), lag=-1)], BEGAN, step=1000, until=12_000)
+    assert len(verdict.early) == 1
+    assert not verdict.good
+
+
+@pytest.mark.parametrize("stray", [("a", 11_001), ("a", 10_000), ("c", 11_000)])
+def test_a_run_off_the_grid_spoils_the_verdict(stray: tuple[str, int]) -> None:
+    verdict = judge([*ALL, *runs(stray)], BEGAN, step=1000, until=12_000)
+    assert len(verdict.unexpected) == 1
+    assert not verdict.good
+
+
+def test_a_count_of_nothing_is_not_good() -> None:
+    assert not judge([], {}, step=1000, until=12_000).good
+
+
+def start_demo(*options: str, marker: str = "") -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "demo", *options],
+        cwd=EXAMPLE,
+        env={**os.environ, "DEMO_MARKER": marker},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def pids_of_the_demo(marker: str) -> list[int]:
+    """The processes that inherited the marker of one demo."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            environment = (process / "environ").read_bytes()
+        except OSError:
+            continue  # it has ended, or is not ours
+        if f"DEMO_MARKER={marker}\0".encode() in environment:
+            found.append(int(process.name))
+    return found
+
+
+@pytest.mark.timeout(90)
+def test_the_demo_survives_its_kill_and_says_so() -> None:
+    demo = start_demo("--kill-at", "3", "--join-at", "6", "--end-at", "11")
+    try:
+        output, _ = demo.communicate(timeout=80)
+    finally:
+        demo.kill()
+    assert demo.returncode == 0, output
+    assert "every occurrence ran exactly once" in output
+    assert re.search(r"lost +0 ", output)
+    assert re.search(r"doubled +0 ", output)
+    assert "SIGKILL for beat-" in output
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="looks for processes in /proc")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_demo_leaves_no_process_behind(number: signal.Signals, tmp_path: Path) -> None:
+    demo = start_demo(marker=str(tmp_path))
+    try:
+        # the demo, the Valkey, the worker and three beats
+        wait_until(lambda: len(pids_of_the_demo(str(tmp_path))) >= 6, 20, "six processes")
+        demo.send_signal(number)
+        output, _ = demo.communicate(timeout=30)
+        assert demo.returncode == 130, output
+        assert pids_of_the_demo(str(tmp_path)) == []
+    finally:
+        demo.kill()
