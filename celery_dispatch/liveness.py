@@ -8,7 +8,7 @@ file                                   meaning
 =====================================  ====================================================================
 its process is there, written lately   the loop turns
 its process is there, written long ago the loop hangs (or the process is stopped)
-its process is gone                    killed before it could remove the file; removed by the next reader
+its process is gone                    killed before it could remove the file; the next node or reader does
 written "later than now"               left from before a reboot, removed likewise
 =====================================  ====================================================================
 
@@ -25,6 +25,7 @@ import os
 import stat
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -101,6 +102,7 @@ class TurnFile:
         if not self._prepared or not self._directory.is_dir():
             _make_private(self._directory.parent)
             _make_private(self._directory)
+            read_turns(self._directory, monotonic_now=monotonic_now)  # sweeps what killed nodes left
             self._prepared = True
         draft.write_text(json.dumps(record), encoding="utf-8")
         os.replace(draft, self._path)
@@ -130,7 +132,8 @@ def _read(path: Path, now: float) -> Turn | None:
         return None
     from_before_a_reboot = turned > now + 1
     if from_before_a_reboot or not _is_running(pid, born):
-        path.unlink(missing_ok=True)
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
         return None
     return Turn(node, pid, max(0.0, now - turned))
 

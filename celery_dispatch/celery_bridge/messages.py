@@ -117,5 +117,6 @@ def capture_connection(app: Celery) -> Connection:
             "Point broker_url at the Redis that the pool lives on."
         )
     channel = type("CapturingChannel", (_CapturingChannel, transport.Channel), {})
-    connection.transport_cls = type("CapturingTransport", (_CapturingTransport, transport), {"Channel": channel})
+    capturing: Any = type("CapturingTransport", (_CapturingTransport, transport), {"Channel": channel})
+    connection.transport_cls = capturing
     return connection

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import cast
 
 from celery_dispatch.core.entry import CatchUp, Entry
 from celery_dispatch.core.recurrence import Nominal
@@ -43,10 +44,13 @@ class Plan:
 
 
 def plan(entry: Entry, due: datetime, now: datetime, patience: Patience) -> Plan:
-    """What to do at ``now`` about an entry whose first open occurrence is ``due``, with ``due <= now``."""
-    recurrence = entry.recurrence
-    if now - due <= patience.handover or not isinstance(recurrence, Nominal):
+    """What to do at ``now`` about an entry whose first open occurrence is ``due``, with ``due <= now``.
+
+    The entry's recurrence is nominal: there is nothing to catch up in one that is polled.
+    """
+    if now - due <= patience.handover:
         return Plan(due)
+    recurrence = cast(Nominal, entry.recurrence)
     oldest = _oldest(entry, now, patience)
     if entry.catch_up is CatchUp.LATEST:
         last, before = _latest(recurrence, due, now)

@@ -16,12 +16,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from typing import cast
 
 from celery_dispatch.core.catchup import Patience, Plan, plan
 from celery_dispatch.core.clock import PoolClock
 from celery_dispatch.core.entry import Cursor, Fence, Occurrence
 from celery_dispatch.core.ports import Claim, ClaimResult, ClaimStatus, Damaged, Ledger, Outbox, Stored
-from celery_dispatch.core.recurrence import Polled
+from celery_dispatch.core.recurrence import Nominal, Polled
 from celery_dispatch.core.report import NodeReport
 from celery_dispatch.core.ring import STANDBY
 from celery_dispatch.core.timeline import Item, Timeline
@@ -155,10 +156,9 @@ class Firing:
         return Claim(entry.name, item.cursor, wanted, commands)
 
     def _plan(self, item: Item, now: datetime) -> Plan | None:
-        recurrence = item.entry.recurrence
-        if not isinstance(recurrence, Polled):
+        if not item.polled:
             return plan(item.entry, item.due, now, self._patience)
-        is_due, wait = recurrence.poll(item.cursor.due, now)
+        is_due, wait = cast(Polled, item.entry.recurrence).poll(item.cursor.due, now)
         if not is_due:
             item.due = now + wait
             self._set_alarm(item, item.due)
@@ -238,15 +238,14 @@ class Firing:
     def reckon(self, item: Item) -> None:
         """Compute the item's next due from its cursor and set its alarm."""
         assert self.fence is not None
-        recurrence = item.entry.recurrence
         try:
-            if isinstance(recurrence, Polled):
+            if item.polled:
                 now = self._clock.now()
-                is_due, wait = recurrence.poll(item.cursor.due, now)
+                is_due, wait = cast(Polled, item.entry.recurrence).poll(item.cursor.due, now)
                 item.due = now if is_due else now + wait
             else:
                 base = item.cursor.base(item.entry.definition, self.fence)
-                item.due = recurrence.following(item.cursor.due, base)
+                item.due = cast(Nominal, item.entry.recurrence).following(item.cursor.due, base)
         except EntryError as error:
             self._fail(item, str(error))
             return

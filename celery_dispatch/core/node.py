@@ -39,6 +39,7 @@ from celery_dispatch.core.entry import Catalog, Cursor
 from celery_dispatch.core.firing import Firing, is_behind
 from celery_dispatch.core.pool import Membership, View
 from celery_dispatch.core.ports import Claim, ClaimStatus, Damaged, Ledger, MemberState, Outbox, Stored
+from celery_dispatch.core.recurrence import Polled
 from celery_dispatch.core.report import NodeReport
 from celery_dispatch.core.ring import OTHER, OWNER, SLOTS, slot_of
 from celery_dispatch.core.sweep import GRACE, Sweeper
@@ -234,7 +235,8 @@ class Node:
         item = self._timeline.get(name)
         if item is None:
             entry = self._catalog.entries[name]
-            item = Item(entry, stored, OTHER, stored.due, order=self._order[name])
+            polled = isinstance(entry.recurrence, Polled)
+            item = Item(entry, stored, OTHER, stored.due, self._order[name], polled)
             self._report.well(name)
         elif is_behind(stored, item.cursor):
             return  # somebody put back less than this node knows: look again

@@ -26,7 +26,7 @@ _SLACK = 1_000
 class Item:
     """An entry on this node's timeline.
 
-    ``due`` is the occurrence it waits for.  ``attempt`` is a claim whose outcome is unknown.  ``failures`` counts
+    ``polled`` says of which kind its recurrence is, ``due`` is the occurrence it waits for.  ``attempt`` is a claim whose outcome is unknown.  ``failures`` counts
     errors in a row, for the backoff; ``order`` breaks ties among equal alarms and is negative on a
     standby, so that owner and standby begin at opposite ends of the same queue.
     """
@@ -36,9 +36,9 @@ class Item:
     rank: int
     due: datetime
     order: int = 0
+    polled: bool = False
     attempt: Claim | None = None
     failures: int = 0
-    error: str = ""
     ticket: int = 0
 
 

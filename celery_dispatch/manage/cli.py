@@ -143,18 +143,19 @@ def entries(
     """List the entries by name, each with its next due, owner and state.
 
     \b
-    scheduled         its next due is to come
-    due               its due has come, and the handover is not over yet
-    overdue           nobody fired it within lease and handover
-    waiting           no node owns it
-    polled            its schedule cannot tell the next due
-    not-anchored      no node has taken it up yet
-    error             cannot be scheduled, rendered or routed
-    damaged           its row in Redis is not a cursor
-    ahead             its cursor is in the future
-    other-definition  the config in force defines it differently from this one
-    not-here          it has a cursor, but this config does not have it
-    tombstone         it left the config
+    States:
+      scheduled         its next due is to come
+      due               its due has come, and the handover is not over yet
+      overdue           nobody fired it within lease and handover
+      waiting           no node owns it
+      polled            its schedule cannot tell the next due
+      not-anchored      no node has taken it up yet
+      error             cannot be scheduled, rendered or routed
+      damaged           its row in Redis is not a cursor
+      ahead             its cursor is in the future
+      other-definition  the config in force defines it differently from this one
+      not-here          it has a cursor, but this config does not have it
+      tombstone         it left the config
     """
     with errors_shown(as_json):
         from celery_dispatch.manage import connect, documents, operations, render_entries

@@ -10,7 +10,7 @@ _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
 def duration(span: timedelta) -> str:
-    """Two units at most: ``4 s``, ``3 min 20 s``, ``2 d 5 h``; below ten seconds with a tenth."""
+    """To about two digits: ``0.3 s``, ``4 s``, ``3 min 20 s``, ``25 min``, ``2 d 5 h``."""
     seconds = abs(span.total_seconds())
     if seconds < 9.95:
         return f"{seconds:.1f} s".replace(".0 s", " s")
@@ -20,7 +20,8 @@ def duration(span: timedelta) -> str:
             count, rest = divmod(left, length)
             lower_length, lower = _UNITS[i + 1] if i + 1 < len(_UNITS) else (1, "s")
             more = rest // lower_length
-            return f"{count} {unit} {more} {lower}" if more and unit != "s" else f"{count:,} {unit}"
+            detailed = more and count < 10 and unit != "s"
+            return f"{count} {unit} {more} {lower}" if detailed else f"{count:,} {unit}"
     return "0 s"
 
 

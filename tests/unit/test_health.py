@@ -97,6 +97,13 @@ def test_unwritable_directory_is_logged_once_and_raises_nothing(
     assert "a-1" in warnings[0] and str(directory) in warnings[0]
 
 
+def test_new_node_sweeps_what_killed_ones_left(directory: Path) -> None:
+    TurnFile(directory, "a-1").touch(1.0)
+    _rewrite(directory, "a-1", pid=dead_pid())
+    TurnFile(directory, "b-2").touch(2.0)
+    assert [path.name for path in directory.iterdir()] == ["b-2.json"]
+
+
 def test_symlink_in_place_of_the_directory_is_not_followed(directory: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     directory.parent.symlink_to(tmp_path / "elsewhere")

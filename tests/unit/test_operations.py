@@ -274,10 +274,10 @@ def test_list_is_filtered(wanted: EntryFilter, names: list[str]) -> None:
 
 
 def test_limit_cuts_the_list_but_not_the_count() -> None:
-    made = sources(entry("a"), entry("b"), entry("c"))
-    for states in (frozenset[EntryState](), frozenset({EntryState.UNANCHORED})):
+    made = sources(*map(entry, "abcd"), rows={"d": cursor(ago(4))})
+    for states, matched in ((frozenset[EntryState](), 4), (frozenset({EntryState.UNANCHORED}), 3)):
         listed = read_entries(made, EntryFilter(limit=2, states=states))
-        assert ([entry.name for entry in listed.entries], listed.matched) == (["a", "b"], 3)
+        assert ([entry.name for entry in listed.entries], listed.matched) == (["a", "b"], matched)
 
 
 # --- dues ---------------------------------------------------------------------------------------------------

@@ -175,6 +175,7 @@ def test_colour_adds_no_words() -> None:
         (-200, "3 min 20 s ago"),
         (7200, "in 2 h"),
         (8000, "in 2 h 13 min"),
+        (80_000, "in 22 h"),
         (200_000, "in 2 d 7 h"),
     ],
 )

@@ -1,0 +1,400 @@
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timedelta
+
+import pytest
+
+from celery_dispatch.core.entry import CatchUp, Cursor
+from celery_dispatch.core.ports import Damaged, MemberState
+from celery_dispatch.core.ring import Ring
+from celery_dispatch.core.sweep import GRACE
+from tests.unit.world import HANDOVER, LEASE, START, Beat, World, catalog, entry, many
+
+NAMES = [f"e{i}" for i in range(20)]
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def three(world: World, **options: object) -> list[Beat]:
+    beats = [world.start(name, many(20, **options)) for name in "abc"]
+    world.run(2)
+    assert all(beat.membership.state is MemberState.STEADY for beat in beats)
+    return beats
+
+
+def check(world: World, *, lag: float) -> None:
+    """Nothing lost, nothing doubled; everything due up to ``lag`` seconds ago has come."""
+    assert world.doubled() == []
+    assert world.missing(NAMES, world.seconds() - lag) == []
+
+
+def owner(world: World, name: str) -> str:
+    found = Ring().ranks({beat.id: f"host-{beat.id}" for beat in world.beats.values()}).owner(name)
+    assert found is not None
+    return found
+
+
+# --- sharing ------------------------------------------------------------------------------------------------
+
+
+def test_a_lone_node_fires_every_occurrence_once(world: World) -> None:
+    world.start("a", many(20))
+    world.run(5)
+    check(world, lag=0.05)
+
+
+def test_three_nodes_share_and_fire_every_occurrence_once(world: World) -> None:
+    beats = three(world)
+    world.run(10)
+    check(world, lag=0.05)
+    assert all(beat.report.owned > 0 for beat in beats)
+    assert sum(beat.report.owned for beat in beats) == 20
+
+
+def test_a_node_that_joins_takes_its_share_without_a_gap(world: World) -> None:
+    three(world)
+    world.start("d", many(20))
+    world.run(5)
+    check(world, lag=0.05)
+    assert world.beats["d"].report.fired > 0
+
+
+def test_a_node_that_leaves_hands_over_at_once(world: World) -> None:
+    three(world)
+    world.stop("b")
+    world.run(5)
+    check(world, lag=0.05)
+
+
+# --- faults -------------------------------------------------------------------------------------------------
+
+
+def test_a_standby_fires_when_the_owner_is_killed(world: World) -> None:
+    three(world)
+    world.kill(owner(world, "e0"))
+    world.run(4)
+    check(world, lag=HANDOVER + 0.1)
+
+
+def test_a_standby_fires_when_the_owner_is_paused_and_the_owner_finds_it_done(world: World) -> None:
+    three(world)
+    paused = world.beats[owner(world, "e0")]
+    paused.paused = True
+    world.run(8)
+    check(world, lag=HANDOVER + 0.1)
+    paused.paused = False
+    world.run(5)
+    check(world, lag=0.1)
+
+
+def test_owner_and_standby_killed_together_cost_a_lease_and_a_heartbeat(world: World) -> None:
+    three(world)
+    world.kill("a")
+    world.kill("b")
+    world.run(LEASE + 3)
+    check(world, lag=0.1)
+
+
+def test_a_node_cut_off_fires_nothing_and_comes_back_under_its_id(world: World) -> None:
+    three(world)
+    lost = world.beats["b"]
+    lost.cut()
+    world.run(15)
+    check(world, lag=HANDOVER + 0.1)
+    assert "b" not in world.store.members
+    lost.cut(available=True)
+    fired = lost.report.fired
+    world.run(5)
+    check(world, lag=0.1)
+    assert lost.report.fired > fired
+    assert sorted(world.store.members) == ["a", "b", "c"]
+
+
+def test_an_outage_of_the_store_is_caught_up_and_trims_nobody(world: World) -> None:
+    three(world)
+    world.store.available = False
+    world.run(12)
+    assert not world.missing(NAMES, world.seconds() - 12.1)
+    world.store.available = True
+    world.run(2)
+    check(world, lag=0.1)
+    assert sorted(world.store.members) == ["a", "b", "c"]
+
+
+def test_a_lost_reply_to_a_claim_neither_loses_nor_doubles(world: World) -> None:
+    beat = world.start("a", many(20))
+    world.run(2)
+    for _ in range(30):
+        world.store.lose_next_reply()
+        world.run(0.37)
+    world.run(2)
+    check(world, lag=0.1)
+    assert beat.report.fired == sum(world.fired().values()), "a fire whose reply was lost was not counted"
+
+
+def test_a_server_clock_that_goes_back_fires_nothing_again_and_goes_on(world: World) -> None:
+    three(world)
+    world.store.step(-5)
+    world.run(12)
+    check(world, lag=0.1)
+
+
+def test_cursors_that_redis_lost_are_put_back_by_a_node_that_knows_them(world: World) -> None:
+    world.start("a", many(20))
+    world.run(4)
+    world.store.cursors.clear()
+    world.run(4)
+    check(world, lag=0.1)
+
+
+def test_cursors_that_went_back_are_not_taken_over(world: World) -> None:
+    three(world)
+    old = dict(world.store.cursors)
+    world.run(3)
+    world.store.cursors.update(old)
+    world.run(4)
+    check(world, lag=0.1)
+
+
+def test_a_store_that_was_emptied_is_filled_again_without_a_double(world: World) -> None:
+    three(world)
+    store = world.store
+    store.cursors.clear()
+    store.members.clear()
+    store.fence = None
+    world.run(5)
+    assert world.doubled() == []
+    assert sorted(store.members) == ["a", "b", "c"]
+    world.run(3)
+    recent = {name for (name, due) in world.fired() if due > world.seconds() - 1.5}
+    assert recent == set(NAMES)
+
+
+# --- catching up --------------------------------------------------------------------------------------------
+
+
+def test_latest_fires_one_for_a_gap_and_counts_the_rest(world: World) -> None:
+    world.start("a", many(3, catch_up=CatchUp.LATEST))
+    world.run(3)
+    world.store.available = False
+    world.run(20)
+    world.store.available = True
+    before = sum(world.fired().values())
+    world.run(0.5)
+    assert sum(world.fired().values()) - before == 3
+    for name in ("e0", "e1", "e2"):
+        cursor = world.store.cursors[name]
+        assert isinstance(cursor, Cursor)
+        assert cursor.fired + cursor.skipped == (cursor.due - cursor.effective_from) // timedelta(seconds=1)
+        assert cursor.skipped > 15
+
+
+def test_none_skips_what_is_later_than_lease_and_handover(world: World) -> None:
+    world.start("a", many(1, catch_up=CatchUp.NONE))
+    world.run(3)
+    world.store.available = False
+    world.run(30)
+    world.store.available = True
+    world.run(2)
+    cursor = world.store.cursors["e0"]
+    assert isinstance(cursor, Cursor)
+    assert 15 < cursor.skipped < 25
+    assert cursor.fired + cursor.skipped == (cursor.due - cursor.effective_from) // timedelta(seconds=1)
+
+
+def test_a_long_backlog_does_not_starve_an_entry_that_is_due_now(world: World) -> None:
+    slow = [entry(f"slow{i}", 0.01) for i in range(5)]
+    world.start("a", catalog(*slow, entry("e0", 1.0)), batch_size=2)
+    world.run(1)
+    world.store.available = False
+    world.run(30)
+    world.store.available = True
+    world.run(1)
+    before = world.seconds()
+    world.run(2)
+    assert any(name == "e0" and due > before for name, due in world.fired())
+
+
+# --- definitions --------------------------------------------------------------------------------------------
+
+
+def test_a_node_with_another_config_stands_by_until_no_live_node_runs_the_one_in_force(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.start("a", catalog(entry("e0"), fingerprint="v1"))
+    world.run(2)
+    world.start("b", catalog(entry("e0"), entry("new"), fingerprint="v2"))
+    with caplog.at_level(logging.WARNING):
+        world.run(3)
+    assert "stands by" in caplog.text
+    assert not any(name == "new" for name, _ in world.fired())
+    world.stop("a")
+    world.run(3)
+    assert world.doubled() == []
+    assert world.missing(["e0"], world.seconds() - 0.1) == []
+    assert any(name == "new" for name, _ in world.fired())
+
+
+def test_a_changed_definition_takes_effect_at_the_switch_and_brings_no_past(world: World) -> None:
+    world.start("a", catalog(entry("e0", 1.0, definition="old"), fingerprint="v1"))
+    world.run(2)
+    world.kill("a")
+    world.run(30)
+    world.start("b", catalog(entry("e0", 2.0, definition="new"), fingerprint="v2"))
+    world.run(LEASE + 6)
+    assert world.store.fence is not None
+    assert world.store.fence.config == "v2"
+    switched = (world.store.fence.since - START).total_seconds()
+    late = [due for _, due in world.fired() if 3 < due <= switched]
+    assert late == []
+    cursor = world.store.cursors["e0"]
+    assert isinstance(cursor, Cursor)
+    assert (cursor.definition, cursor.revision) == ("new", 2)
+    assert cursor.effective_from == world.store.fence.since
+
+
+def test_two_definitions_under_one_fingerprint_are_refused_for_that_entry_only(world: World) -> None:
+    world.start("a", catalog(entry("e0", definition="one"), entry("e1"), fingerprint="v1"))
+    world.run(2)
+    other = world.start("b", catalog(entry("e0", definition="two"), entry("e1"), fingerprint="v1"))
+    world.run(2)
+    world.kill("a")
+    world.run(LEASE + 5)
+    assert "different definition" in str(other.report.snapshot()["errors"])
+    cursor = world.store.cursors["e0"]
+    assert isinstance(cursor, Cursor)
+    assert cursor.definition == "one"
+    assert world.missing(["e1"], world.seconds() - HANDOVER - 0.1) == []
+
+
+def test_an_entry_that_left_is_buried_and_goes_on_if_it_returns_in_time(world: World) -> None:
+    both = catalog(entry("stays"), entry("leaves"), fingerprint="v1")
+    world.start("a", both)
+    world.run(3.5)
+    world.stop("a")
+    world.start("b", catalog(entry("stays"), fingerprint="v2"))
+    world.run(3)
+    buried = world.store.cursors["leaves"]
+    assert isinstance(buried, Cursor)
+    assert buried.is_tombstone
+    world.stop("b")
+    world.start("c", both)
+    world.run(3)
+    again = world.store.cursors["leaves"]
+    assert isinstance(again, Cursor)
+    assert again.fired > buried.fired > 0
+    assert again.revision > buried.revision
+    assert not [due for name, due in world.fired() if name == "leaves" and 3.6 < due < 6.5]
+
+
+def test_an_entry_that_stays_away_is_forgotten(world: World) -> None:
+    world.start("a", catalog(entry("stays"), fingerprint="v1"))
+    world.run(1)
+    assert world.store.fence is not None
+    gone = Cursor(START - 2 * GRACE, "", START - 2 * GRACE, revision=3, fired=7)
+    world.store.cursors["gone"] = gone
+    world.clock.advance(3601)
+    world.run(3)
+    assert "gone" not in world.store.cursors
+
+
+# --- bad entries --------------------------------------------------------------------------------------------
+
+
+def test_an_entry_that_cannot_be_rendered_is_reported_and_the_others_go_on(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    beat = world.start("a", many(3))
+    beat.outbox.failing["e1"] = "not serialisable"
+    world.run(4)
+    assert world.missing(["e0", "e2"], world.seconds() - 0.1) == []
+    assert beat.report.snapshot()["errors"] == {"e1": "not serialisable"}
+    assert caplog.text.count("not serialisable") == 1
+    del beat.outbox.failing["e1"]
+    world.run(6)
+    assert world.missing(["e1"], world.seconds() - 0.1) == []
+    assert beat.report.snapshot()["errors"] == {}
+
+
+def test_a_queue_that_refuses_the_message_spoils_one_entry(world: World) -> None:
+    beat = world.start("a", many(2))
+    world.store.refused.add("celery")
+    world.run(3)
+    assert beat.report.snapshot()["error_count"] == 2
+    world.store.refused.clear()
+    world.run(6)
+    assert world.missing(["e0", "e1"], world.seconds() - 0.1) == []
+
+
+def test_a_damaged_cursor_is_reported_and_taken_up_when_it_is_mended(world: World) -> None:
+    beat = world.start("a", many(2))
+    world.store.cursors["e0"] = Damaged("[garbage", "not JSON")
+    world.run(3)
+    assert world.missing(["e1"], world.seconds() - 0.1) == []
+    assert "not JSON" in beat.report.snapshot()["errors"]["e0"]
+    del world.store.cursors["e0"]
+    world.run(12)
+    assert world.missing(["e0"], world.seconds() - 0.1) == []
+    assert beat.report.snapshot()["errors"] == {}
+
+
+class WhenTold:
+    """A polled schedule that is due in the first tenth of every third second."""
+
+    def poll(self, last: datetime, now: datetime) -> tuple[bool, timedelta]:
+        since = (now - START).total_seconds()
+        return (since % 3 < 0.1 and now - last > timedelta(seconds=1)), timedelta(seconds=0.05)
+
+
+def test_a_polled_schedule_is_fired_once_by_three_nodes(world: World) -> None:
+    for name in "abc":
+        world.start(name, catalog(entry("polled", WhenTold())))
+    world.run(13)
+    dues = sorted(due for _, due in world.fired())
+    assert [int(due) for due in dues] == [3, 6, 9, 12]
+
+
+# --- liveness -----------------------------------------------------------------------------------------------
+
+
+def test_a_loop_that_hangs_loses_its_place(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    beat = world.start("a", many(1))
+    world.run(1)
+    world.clock.advance(LEASE)
+    assert beat.membership.beat() is False
+    assert "does not turn" in caplog.text
+
+
+def test_a_refusal_before_the_first_view_ends_the_loop(world: World) -> None:
+    from celery_dispatch.errors import StoreRefused
+
+    beat = world.start("a", many(1))
+    beat.membership.refused = StoreRefused("wrong password")
+    with pytest.raises(StoreRefused, match="wrong password"):
+        beat.node.turn()
+
+
+def test_turns_stay_short_while_a_large_pool_changes(world: World) -> None:
+    import time
+
+    beat = world.start("n0", many(100_000, every=86_400.0))
+    while beat.membership.state is not MemberState.STEADY or beat.report.loading:
+        world.run(0.01)
+    for i in range(1, 200):
+        world.store.members[f"n{i}"] = world.store.members["n0"].__class__(
+            id=f"n{i}", host=f"h{i}", config="v1", state=MemberState.STEADY, joined=START,
+            lease_end=START + timedelta(days=1), info={},
+        )  # fmt: skip
+    world.store.changed(world.store.now())
+    beat.membership.beat()
+    turns = []
+    while not turns or beat.report.loading:
+        began = time.perf_counter()
+        beat.node.turn()
+        turns.append(time.perf_counter() - began)
+    assert max(turns) < 2.0, "a turn must not work through the whole schedule"
+    assert beat.report.owned < 2_000

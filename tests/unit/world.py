@@ -1,0 +1,153 @@
+"""Nodes in memory and in virtual time: the real core on the ports of ``celery_dispatch.testing``."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
+
+from celery_dispatch.core.catchup import Patience
+from celery_dispatch.core.clock import PoolClock
+from celery_dispatch.core.entry import Catalog, CatchUp, Entry
+from celery_dispatch.core.node import Node
+from celery_dispatch.core.pool import Identity, Membership
+from celery_dispatch.core.recurrence import Recurrence
+from celery_dispatch.core.report import NodeReport
+from celery_dispatch.errors import StoreError
+from celery_dispatch.testing import ManualClock, MemoryLedger, MemoryOutbox, MemoryPool, MemoryStore
+
+START = datetime(2030, 1, 1, tzinfo=timezone.utc)
+HEARTBEAT, LEASE, HANDOVER = 2.0, 10.0, 0.5
+STEP = 0.01
+
+
+class Every:
+    """A nominal recurrence: every so many seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        self.step = timedelta(seconds=seconds)
+
+    def following(self, last: datetime, after: datetime) -> datetime:
+        return last + self.step * ((after - last) // self.step + 1)
+
+    def latest(self, last: datetime, now: datetime) -> tuple[datetime, int] | None:
+        steps = (now - last) // self.step
+        return (last + self.step * steps, steps - 1) if steps > 0 else None
+
+
+def entry(
+    name: str, every: float | Recurrence = 1.0, *, definition: str = "d", catch_up: CatchUp = CatchUp.ALL
+) -> Entry:
+    recurrence = Every(every) if isinstance(every, (int, float)) else every
+    return Entry(name, recurrence, definition, catch_up=catch_up)
+
+
+def catalog(*entries: Entry, fingerprint: str = "v1") -> Catalog:
+    return Catalog(fingerprint, {one.name: one for one in entries})
+
+
+def many(count: int, **options: object) -> Catalog:
+    return catalog(*(entry(f"e{i}", **options) for i in range(count)))  # type: ignore[arg-type]
+
+
+@dataclass
+class Beat:
+    """One node with its ports; ``paused`` stops its time like SIGSTOP."""
+
+    node: Node
+    membership: Membership
+    pool: MemoryPool
+    ledger: MemoryLedger
+    outbox: MemoryOutbox
+    report: NodeReport
+    paused: bool = False
+    next_beat: float = 0.0
+
+    @property
+    def id(self) -> str:
+        return self.membership.identity.node
+
+    def cut(self, *, available: bool = False) -> None:
+        self.pool.available = self.ledger.available = self.outbox.available = available
+
+
+class World:
+    def __init__(self) -> None:
+        self.clock = ManualClock(1000.0)
+        self.store = MemoryStore(self.clock, start=START)
+        self.beats: dict[str, Beat] = {}
+        self.anchor: datetime | None = None  # when the first config came into force
+
+    def start(self, name: str, entries: Catalog, *, host: str = "", batch_size: int = 500) -> Beat:
+        pool, ledger = MemoryPool(self.store), MemoryLedger(self.store)
+        clock, report, outbox = PoolClock(self.clock), NodeReport({}), MemoryOutbox(self.store)
+        membership = Membership(
+            Identity(name, host or f"host-{name}", entries.fingerprint),
+            pool=pool,
+            clock=clock,
+            lease=timedelta(seconds=LEASE),
+            info=report.snapshot,
+        )
+        node = Node(
+            catalog=entries,
+            membership=membership,
+            clock=clock,
+            ledger=ledger,
+            outbox=outbox,
+            report=report,
+            patience=Patience(timedelta(seconds=HANDOVER), timedelta(seconds=LEASE + HANDOVER)),
+            batch_size=batch_size,
+            look_again=lambda: self._wake(name),
+        )
+        beat = Beat(node, membership, pool, ledger, outbox, report)
+        self.beats[name] = beat
+        self.store.listeners.append(lambda: self._wake(name))
+        return beat
+
+    def kill(self, name: str) -> None:
+        del self.beats[name]
+
+    def stop(self, name: str) -> None:
+        self.beats.pop(name).membership.leave()
+
+    def run(self, seconds: float) -> None:
+        """Let time pass; every node beats and turns whenever it wants to."""
+        until = self.clock.monotonic() + seconds
+        while self.clock.monotonic() < until - STEP / 2:
+            self.clock.advance(STEP)
+            for beat in list(self.beats.values()):
+                if not beat.paused:
+                    self._let(beat)
+            if self.anchor is None and self.store.fence is not None:
+                self.anchor = self.store.fence.since
+
+    def fired(self) -> Counter[tuple[str, float]]:
+        """How often each (entry, seconds since the start) was put on the queue."""
+        return Counter((name, (due - START).total_seconds()) for name, due in self.store.messages())
+
+    def doubled(self) -> list[tuple[str, float]]:
+        return [occurrence for occurrence, times in self.fired().items() if times > 1]
+
+    def missing(self, names: list[str], until: float, every: float = 1.0) -> list[tuple[str, float]]:
+        """Occurrences later than the anchor and up to ``until`` seconds that never came."""
+        assert self.anchor is not None
+        anchor = (self.anchor - START).total_seconds()
+        fired, grid = self.fired(), int((until - anchor) / every)
+        wanted = [(name, round(anchor + every * k, 3)) for name in names for k in range(1, grid + 1)]
+        return [occurrence for occurrence in wanted if not fired[occurrence]]
+
+    def seconds(self) -> float:
+        return (self.store.now() - START).total_seconds()
+
+    def _let(self, beat: Beat) -> None:
+        if self.clock.monotonic() >= beat.next_beat:
+            beat.next_beat = self.clock.monotonic() + HEARTBEAT
+            try:
+                beat.membership.beat()
+            except StoreError:
+                beat.next_beat = self.clock.monotonic() + 0.5
+        beat.node.turn()
+
+    def _wake(self, name: str) -> None:
+        if name in self.beats:
+            self.beats[name].next_beat = 0.0
