@@ -1,7 +1,7 @@
 """Every port in memory, and a clock that only moves when told: for your own tests and for simulations.
 
-One ``MemoryStore`` stands for the Redis of a pool; each node has ports of its own onto it.  They keep the same
-contracts as those on Redis (``celery_dispatch.core.ports``), which one test suite checks on both::
+One ``MemoryStore`` stands for the Redis of a pool; each node has ports of its own onto it.  They keep the
+same contracts as those on Redis (``celery_dispatch.core.ports``), which one test suite checks on both::
 
     clock = ManualClock()
     store = MemoryStore(clock)
@@ -13,8 +13,8 @@ contracts as those on Redis (``celery_dispatch.core.ports``), which one test sui
     clock.advance(60)
 
 What can go wrong on a network can be had at will: ``store.available = False`` takes Redis down,
-``pool.available = False`` cuts one node's port off, and ``store.lose_next_reply()`` carries the next call out and
-then raises ``StoreUnavailable``.  ``store.step(seconds)`` puts the server's clock forward or back.
+``pool.available = False`` cuts one node's port off, and ``store.lose_next_reply()`` carries the next call out
+and then raises ``StoreUnavailable``.  ``store.step(seconds)`` puts the server's clock forward or back.
 """
 
 from __future__ import annotations
@@ -41,6 +41,7 @@ from celery_dispatch.core.ports import (
     Stored,
 )
 from celery_dispatch.errors import EntryError, FencedError, StoreUnavailable
+from celery_dispatch.redis_store.codec import encode_cursor
 
 __all__ = ["ManualClock", "MemoryLedger", "MemoryListener", "MemoryOutbox", "MemoryPool", "MemoryStore"]
 
@@ -68,9 +69,9 @@ class ManualClock:
 class MemoryStore:
     """What the nodes of one pool share; its attributes may be read, and changed to set a scene.
 
-    ``clock`` carries the server's time, which begins at ``start`` (aware UTC, whole milliseconds).  ``queues``
-    holds the messages of each queue, the oldest first, ``published`` those of channels as (channel, message).
-    Keys and channels in ``refused`` take no message.
+    ``clock`` carries the server's time, which begins at ``start`` (aware UTC, whole milliseconds).
+    ``queues`` holds the messages of each queue, the oldest first, and ``published`` those of channels, as
+    (channel, message).  Keys and channels in ``refused`` take no message.
     """
 
     def __init__(
@@ -254,6 +255,8 @@ class MemoryLedger(MemoryPort):
     def claim(self, fence: Fence, claims: Sequence[Claim]) -> ClaimReply:
         if len({claim.name for claim in claims}) != len(claims):
             raise ValueError("an entry is claimed twice in one batch")
+        for claim in claims:
+            encode_cursor(claim.wanted)  # what Redis could not hold is refused here as well
         with self.store.operation(self) as now:
             if self.store.fence != fence:
                 raise FencedError(f"The config in force is {self.store.fence}, not {fence}.")
@@ -320,8 +323,8 @@ def _is_early(claim: Claim, now: datetime) -> bool:
 class MemoryOutbox(MemoryPort):
     """Implements the ``Outbox`` port: one LPUSH on ``queue``, which ``MemoryStore.messages`` reads.
 
-    ``failing`` maps names of entries to the message of the ``EntryError`` that rendering them raises; ``fired``
-    collects the occurrences whose claims were won, in their order.
+    ``failing`` maps names of entries to the message of the ``EntryError`` that rendering them raises;
+    ``fired`` collects the occurrences whose claims were won, in their order.
     """
 
     def __init__(self, store: MemoryStore, *, queue: str = "celery") -> None:

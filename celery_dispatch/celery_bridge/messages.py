@@ -16,7 +16,6 @@ from typing import Any
 from celery import Celery
 from kombu import Connection
 from kombu.transport import redis as kombu_redis
-from kombu.transport.virtual import BrokerState
 
 from celery_dispatch.core.ports import Command
 from celery_dispatch.errors import ConfigError
@@ -87,16 +86,15 @@ class _CapturingChannel:
 
 
 class _CapturingTransport:
-    """Keeps what its channels captured, and declarations of its own."""
+    """Keeps what its channels captured."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.captured: list[Command] = []
-        self.state = BrokerState()
 
     def forget_declarations(self) -> None:
         """Let the next publish declare its queues and bindings anew, as after Redis was emptied."""
-        self.state.clear()
+        self.state.clear()  # type: ignore[attr-defined]
         self.client.declared_entities.clear()  # type: ignore[attr-defined]
 
 

@@ -94,4 +94,4 @@ def pair_grid(rows: Iterable[tuple[str, Text]]) -> Table:
 
 
 def noted(about: str, message: str, style: str) -> RenderableType:
-    return Padding(Text.assemble((about, style), f": {message}"), (0, 0, 0, 2))
+    return Padding(Text.assemble((about, style), f": {message}"), (0, 0, 0, 2), expand=False)

@@ -73,14 +73,11 @@ def entry_view(detail: EntryDetail, width: int) -> RenderableType:
     parts: list[RenderableType] = [Text.assemble((report.name, "bold"), "  ", state)]
     if report.error:
         parts += [noted("error", report.error, "bold red")]
-    parts += [
-        Text(),
-        pair_grid([*_definition(detail), *_place(detail)]),
-        Text(),
-        dues_view(detail.dues, width),
-    ]
     if isinstance(detail.stored, Damaged):
         parts += [noted("row in Redis", detail.stored.raw, "yellow")]
+    parts += [Text(), pair_grid([*_definition(detail), *_place(detail)])]
+    if detail.dues.dues or detail.dues.error != report.error:
+        parts += [Text(), dues_view(detail.dues, width)]
     return Group(*parts)
 
 

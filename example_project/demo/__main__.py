@@ -165,7 +165,8 @@ def run(console: Console, *, kill_at: float, join_at: float, end_at: float) -> i
                     demo = Demo(fleet, client, PoolReader(url, ENTRIES), RunLog(client), screen)
                     verdict = play(demo, kill_at=kill_at, join_at=join_at, end_at=end_at)
             finally:
-                signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C leaves nothing behind
+                for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                    signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C leaves nothing behind
                 fleet.stop_all(patience=4)
         console.print(verdict_panel(verdict, demo.faults))
         console.print(f"{demo.seconds:.0f} s in all", highlight=False)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import pty
+import select
+import signal
 import subprocess
 import sys
 import textwrap
@@ -28,7 +31,7 @@ from celery_dispatch.redis_store.client import redis_client
 from celery_dispatch.redis_store.keys import Keys
 from celery_dispatch.redis_store.ledger import RedisLedger
 from celery_dispatch.redis_store.pool import RedisPool
-from tests.servers import Server, free_port
+from tests.servers import Server, free_port, wait_until
 
 READING = (["status"], ["nodes"], ["entries"], ["show", "tick"], ["next", "tick"])
 
@@ -318,13 +321,43 @@ def test_help_documents_exit_statuses_and_json(place: Place) -> None:
 
 
 def test_installed_command_honours_preload_options_and_is_quiet(place: Place) -> None:
-    module = place.write("import click; app.user_options['preload'].add(click.Option(['--shard']))")
+    module = place.write("""
+        import click
+        from celery.signals import user_preload_options
+
+        app.user_options["preload"].add(click.Option(["--shard"]))
+
+        @user_preload_options.connect(weak=False)
+        def note(options, **kwargs):
+            open("shard", "w").write(options["shard"])
+    """)
     done = subprocess.run(
         [sys.executable, "-m", "celery", "-A", module, "dispatch", "--shard", "7", "entries", "--json"],
         cwd=place.path, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout)["matched"] == 3
+    assert (place.path / "shard").read_text() == "7"
+
+
+def test_watch_refreshes_until_interrupted(place: Place, beats: Beats) -> None:
+    terminal, theirs = pty.openpty()
+    watching = subprocess.Popen(
+        [sys.executable, "-m", "celery", "-A", place.module, "dispatch", "status", "--watch"],
+        cwd=place.path, stdout=theirs, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
+        env={**os.environ, "COLUMNS": "100", "LINES": "30", "TERM": "xterm"},
+    )  # fmt: skip
+    os.close(theirs)
+    try:
+        wait_until(lambda: _seen(terminal, b"host-a"), 20, "the first screen")
+        beats.join("c-3", "host-c")
+        wait_until(lambda: _seen(terminal, b"host-c"), 20, "a refreshed screen")
+        watching.send_signal(signal.SIGINT)
+        assert watching.wait(10) == 0
+    finally:
+        watching.kill()
+        watching.wait()
+        os.close(terminal)
 
 
 def test_commands_that_are_not_ours_do_not_load_what_only_ours_need() -> None:
@@ -338,6 +371,12 @@ def test_commands_that_are_not_ours_do_not_load_what_only_ours_need() -> None:
 
 
 # --- pieces -------------------------------------------------------------------------------------------------
+
+
+def _seen(terminal: int, word: bytes) -> bool:
+    """Whether the next piece of output, if there is one by now, holds ``word``."""
+    readable, _, _ = select.select([terminal], [], [], 0.1)
+    return bool(readable) and word in os.read(terminal, 1 << 16)
 
 
 def _dump(port: int) -> dict[bytes, bytes]:

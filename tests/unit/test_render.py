@@ -146,6 +146,17 @@ def test_words_of_others_are_not_read_as_markup() -> None:
     assert "[bold]no[/bold] such task" in printed(entries_view(ENTRIES, 100), 100)
 
 
+def test_pipe_gets_no_padding() -> None:
+    assert max(map(len, printed(entries_view(ENTRIES, 1000), 1000).splitlines())) < 300
+
+
+def test_reason_of_a_broken_entry_is_said_once() -> None:
+    broken = replace(
+        DETAIL, report=replace(REPORT, error="no such task"), dues=Dues("x", NOW, (), error="no such task")
+    )
+    assert printed(entry_view(broken, 80), 80).count("no such task") == 1
+
+
 def test_status_names_config_others_lag_and_cures() -> None:
     text = printed(status_view(STATUS, 80), 80)
     for word in ("3f9a51c07be2", "1 runs another", "1,234,567", "44 ms", "33.3%", "overdue: a, b.", "Look."):

@@ -1,0 +1,256 @@
+"""Messages captured from Celery's own publish path, compared with what Celery really sends."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+import redis
+from celery import Celery
+from celery.beat import ScheduleEntry, Scheduler
+from celery.signals import before_task_publish
+from kombu import Exchange, Queue
+
+from celery_dispatch.celery_bridge.outbox import CeleryOutbox, task_id
+from celery_dispatch.core.entry import Entry, Occurrence
+from celery_dispatch.core.ports import Command
+from celery_dispatch.errors import ConfigError, EntryError, StoreUnavailable
+from tests.servers import Server, free_port
+from tests.unit.world import Every
+
+DUE = datetime(2030, 1, 1, 12, 0, 0, 5000, tzinfo=timezone.utc)
+NOW = datetime(2030, 1, 1, 12, 0, 1, tzinfo=timezone.utc)
+Render = Callable[..., tuple[Command, ...]]
+
+
+@pytest.fixture
+def app(server: Server, client: redis.Redis, queues: set[str]) -> Iterator[Celery]:
+    queues.add("*")  # whatever a broker keeps
+    app = Celery("tested", broker=server.url, set_as_current=False)
+    app.conf.task_queues = [
+        Queue("celery"),
+        Queue("second"),
+        Queue("topics", Exchange("news", type="topic"), routing_key="news.#"),
+        Queue("everyone", Exchange("all", type="fanout")),
+        Queue("brief", queue_arguments={"x-expires": 60_000}),
+    ]
+
+    @app.task(name="add", shared=False)
+    def add(x: int, y: int) -> int:
+        return x + y
+
+    yield app
+    app.close()
+
+
+@pytest.fixture
+def outbox(app: Celery) -> Iterator[CeleryOutbox]:
+    outbox = make(app)
+    yield outbox
+    outbox.close()
+
+
+def make(app: Celery, **options: Any) -> CeleryOutbox:
+    stock = Scheduler(app, lazy=True)
+    return CeleryOutbox(app, key_prefix="p", node="n-1", apply_async=stock.apply_async, **options)
+
+
+def occurrence(app: Celery, *, task: str = "add", args: Any = (1, 2), **options: Any) -> Occurrence:
+    payload = ScheduleEntry(name="sums", task=task, schedule=1.0, args=args, options=options, app=app)
+    return Occurrence(Entry("sums", Every(1.0), "d", payload=payload), DUE)
+
+
+def render(outbox: CeleryOutbox, app: Celery, **options: Any) -> tuple[Command, ...]:
+    outbox.connect()
+    return outbox.render(occurrence(app, **options), now=NOW)
+
+
+def message(command: Command) -> dict[str, Any]:
+    decoded: dict[str, Any] = json.loads(command.value)
+    return decoded
+
+
+def normal(raw: bytes | str) -> dict[str, Any]:
+    """A message without what differs from fire to fire or is this package's own."""
+    decoded: dict[str, Any] = json.loads(raw)
+    for key in ("id", "root_id", "origin", "dispatch_entry", "dispatch_due", "dispatch_node", "periodic_task_name"):
+        decoded["headers"].pop(key, None)
+    for key in ("correlation_id", "reply_to", "delivery_tag", "expiration"):
+        decoded["properties"].pop(key, None)
+    return decoded
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"queue": "second"},
+        {"priority": 7},
+        {"headers": {"tenant": "a"}},
+        {"routing_key": "second"},
+        {"serializer": "yaml"},
+        {"compression": "gzip"},
+        {"time_limit": 5, "soft_time_limit": 3},
+        {"shadow": "other name"},
+        {"ignore_result": True},
+        {"queue": "topics", "routing_key": "news.sport"},
+    ],
+    ids=str,
+)
+def test_a_message_is_the_one_that_stock_beat_sends(
+    app: Celery, outbox: CeleryOutbox, client: redis.Redis, options: dict[str, Any]
+) -> None:
+    (command,) = render(outbox, app, **options)
+    assert command.op == "LPUSH"
+    assert client.llen(command.key) == 0, "rendering must not send"
+    stock = Scheduler(app, lazy=True)
+    stock.apply_async(occurrence(app, **options).entry.payload, advance=False)
+    stock.close()
+    sent = client.rpop(command.key)
+    assert sent is not None, f"stock beat sends to another queue than {command.key}"
+    assert normal(command.value) == normal(sent)  # type: ignore[arg-type]
+
+
+def test_headers_and_task_id_follow_the_contract(app: Celery, outbox: CeleryOutbox) -> None:
+    (command,) = render(outbox, app, headers={"mine": 1})
+    headers = message(command)["headers"]
+    assert headers["dispatch_entry"] == headers["periodic_task_name"] == "sums"
+    assert headers["dispatch_due"] == "2030-01-01T12:00:00.005Z"
+    assert headers["dispatch_node"] == "n-1"
+    assert headers["celery_beat_task"] is True
+    assert headers["mine"] == 1
+    assert headers["id"] == task_id("p", "sums", DUE)
+    assert uuid.UUID(headers["id"]).version == 5
+
+
+def test_the_callers_options_are_never_changed(app: Celery, outbox: CeleryOutbox) -> None:
+    options = {"headers": {"mine": 1}, "countdown": 3, "expires": 60}
+    one = occurrence(app, **options)
+    outbox.connect()
+    outbox.render(one, now=NOW)
+    assert options == {"headers": {"mine": 1}, "countdown": 3, "expires": 60}
+    assert one.entry.payload.options == options  # type: ignore[attr-defined]
+
+
+def test_relative_times_are_reckoned_from_the_pools_clock(app: Celery, outbox: CeleryOutbox) -> None:
+    (command,) = render(outbox, app, countdown=30, expires=60)
+    headers = message(command)["headers"]
+    assert datetime.fromisoformat(headers["eta"]) == NOW + timedelta(seconds=30)
+    assert datetime.fromisoformat(headers["expires"]) == NOW + timedelta(seconds=60)
+
+
+def test_a_task_id_of_the_users_own_is_kept(app: Celery, outbox: CeleryOutbox) -> None:
+    (command,) = render(outbox, app, task_id="singleton")
+    assert message(command)["headers"]["id"] == "singleton"
+
+
+def test_a_task_that_this_app_does_not_know_is_sent_by_name(app: Celery, outbox: CeleryOutbox) -> None:
+    (command,) = render(outbox, app, task="elsewhere.task")
+    assert message(command)["headers"]["task"] == "elsewhere.task"
+
+
+def test_a_topic_exchange_reaches_every_queue_that_is_bound(app: Celery, outbox: CeleryOutbox) -> None:
+    with app.connection_for_write() as connection:
+        Queue("more", Exchange("news", type="topic"), routing_key="*.sport")(connection.default_channel).declare()
+    commands = render(outbox, app, queue="topics", routing_key="news.sport")
+    assert sorted(command.key for command in commands) == ["more", "topics"]
+
+
+def test_an_unroutable_message_has_no_command(app: Celery, outbox: CeleryOutbox) -> None:
+    assert render(outbox, app, exchange="news", routing_key="weather") == ()
+
+
+def test_declarations_are_repeated_when_redis_was_emptied(
+    app: Celery, outbox: CeleryOutbox, client: redis.Redis
+) -> None:
+    assert [command.key for command in render(outbox, app, queue="topics")] == ["topics"]
+    client.flushall()
+    assert [command.key for command in render(outbox, app, queue="topics")] == ["topics"]
+
+
+def test_a_fanout_message_is_published(app: Celery, outbox: CeleryOutbox) -> None:
+    (command,) = render(outbox, app, queue="everyone")
+    assert (command.op, command.key) == ("PUBLISH", "/0.all/celery")
+
+
+def test_every_key_carries_the_global_prefix(app: Celery) -> None:
+    app.conf.broker_transport_options = {"global_keyprefix": "tenant:"}
+    outbox = make(app)
+    assert render(outbox, app)[0].key == "tenant:celery"
+    assert render(outbox, app, queue="everyone")[0].key.startswith("tenant:/0.all")
+    outbox.close()
+
+
+@pytest.mark.parametrize("retry", [{"retry": True}, {"retry_policy": {"max_retries": 5}}], ids=str)
+def test_retry_options_never_send_unclaimed(
+    app: Celery, client: redis.Redis, retry: dict[str, Any]
+) -> None:
+    app.conf.broker_transport_options = {"retry_on_timeout": True}
+    outbox = make(app)
+    assert len(render(outbox, app, **retry)) == 1
+    assert client.llen("celery") == 0
+    outbox.close()
+
+
+def test_a_recreated_channel_still_captures(app: Celery, outbox: CeleryOutbox, client: redis.Redis) -> None:
+    render(outbox, app)
+    outbox.connection.default_channel.client.connection_pool.disconnect()
+    assert len(render(outbox, app)) == 1
+    assert client.llen("celery") == 0
+
+
+def test_results_are_not_subscribed_to(server: Server, app: Celery, client: redis.Redis) -> None:
+    app.conf.result_backend = server.url
+    outbox = make(app)
+    render(outbox, app)
+    assert client.pubsub_channels("celery-task-meta-*") == []
+    outbox.close()
+
+
+def test_publish_signals_run(app: Celery, outbox: CeleryOutbox) -> None:
+    seen: list[str] = []
+
+    def receiver(sender: str, **kwargs: Any) -> None:
+        seen.append(sender)
+
+    before_task_publish.connect(receiver)
+    try:
+        render(outbox, app)
+    finally:
+        before_task_publish.disconnect(receiver)
+    assert seen == ["add"]
+
+
+def test_what_cannot_be_serialised_is_the_entrys_fault(app: Celery, outbox: CeleryOutbox) -> None:
+    with pytest.raises(EntryError, match="serializable"):
+        render(outbox, app, args=(object(), 2))
+    assert len(render(outbox, app)) == 1, "the next one must not suffer"
+
+
+def test_wrong_arguments_are_the_entrys_fault(app: Celery, outbox: CeleryOutbox) -> None:
+    with pytest.raises(EntryError, match="missing 1 required"):
+        render(outbox, app, args=(1,))
+
+
+def test_a_broker_that_is_away_is_nobodys_fault() -> None:
+    away = Celery("away", broker=f"redis://127.0.0.1:{free_port()}/0", set_as_current=False)
+    with pytest.raises(StoreUnavailable, match="cannot be reached"):
+        make(away).connect()
+
+
+def test_a_broker_that_is_not_redis_is_refused() -> None:
+    other = Celery("other", broker="memory://", set_as_current=False)
+    with pytest.raises(ConfigError, match="publishes to Redis only"):
+        make(other).connect()
+
+
+def test_a_broker_that_is_another_database_is_refused(app: Celery) -> None:
+    def refuse(connection: Any) -> None:
+        raise ConfigError("another database")
+
+    with pytest.raises(ConfigError, match="another database"):
+        make(app, verify=refuse).connect()
