@@ -221,10 +221,36 @@ class Cluster:
         found: Any = self.redis.zrange(self.key("nodes"), 0, -1)
         return [node.decode() for node in found]
 
+    def lease_ends(self) -> dict[str, int]:
+        """The end of each node's lease; ms by Redis TIME."""
+        found: Any = self.redis.zrange(self.key("nodes"), 0, -1, withscores=True)
+        return {node.decode(): int(end) for node, end in found}
+
     def members(self) -> dict[str, dict[str, Any]]:
         """What the pool knows of each node."""
         found: Any = self.redis.hgetall(self.key("members"))
         return {node.decode(): json.loads(member) for node, member in found.items()}
+
+    def wait_for_state(self, name: str, state: str, timeout: float = _START) -> None:
+        """Until the beat called ``name`` is a member in ``state``."""
+        wait_until(
+            lambda: any(
+                member.get("state") == state
+                for node, member in self.members().items()
+                if node.rpartition("-")[0] == name
+            ),
+            timeout,
+            why=lambda: f"{name} is {state}; members are {self.members()}\n{self.logs()}",
+        )
+
+    def wait_for_renewals(self, count: int, timeout: float = _START) -> None:
+        """Until ``count`` nodes have renewed since now: the pool's word for "is there", not a lease that lasts."""
+        before = self.lease_ends()
+        wait_until(
+            lambda: count == sum(end > before.get(node, 0) for node, end in self.lease_ends().items()),
+            timeout,
+            why=lambda: f"{count} nodes renew; leases were {before}, are {self.lease_ends()}\n{self.logs()}",
+        )
 
     def steady(self) -> list[str]:
         """The nodes that fire their share."""

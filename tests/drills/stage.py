@@ -24,6 +24,7 @@ import redis
 from tests.drills.checker import Verdict, judge
 from tests.drills.cluster import Cluster, Spec
 from tests.drills.collector import Collector, connect, now_us
+from tests.drills.oracle import Every
 from tests.drills.process import wait_until
 
 __all__ = ["Outcome", "Server", "Stage", "Stall"]
@@ -43,6 +44,10 @@ class Server(Protocol):
     def stop(self) -> None: ...
 
     def kill(self) -> None: ...
+
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
 
 
 class Stall:
@@ -169,6 +174,13 @@ class Stage:
     def run_on(self, seconds: float) -> None:
         """Let the pool run as it is for a stated time."""
         time.sleep(seconds)
+
+    def at_a_due(self, offset: int = 2) -> None:
+        """Return ``offset`` ms after an instant at which all entries are due: while claims are on their way."""
+        rules = [spec.rule for spec in self.entries.values()]
+        period = max(round(rule.seconds * 1_000_000) for rule in rules if isinstance(rule, Every))
+        past = (now_us(self.cluster.redis) - self.anchor * 1000) % period
+        time.sleep((period - past) / 1e6 + offset / 1000)
 
     def wait_for_server(self, timeout: float = 30.0) -> None:
         """Until Redis answers again."""

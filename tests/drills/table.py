@@ -107,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if row.outcome is not None and options.events:
             for at, what in row.outcome.events:
                 console.print(f"  {_instant(at)}  {escape(what)}", style="dim")
-    Console(width=None if sys.stdout.isatty() else 150).print(_table(rows))
+    Console(width=None if sys.stdout.isatty() else 160).print(_table(rows))
     console.print(f"logs: {logs}", style="dim", highlight=False)
     if options.json:
         options.json.write_text(json.dumps(_document(rows), indent=2) + "\n")
@@ -152,8 +152,8 @@ def _table(rows: Sequence[Row]) -> Table:
     table = Table(title="What each fault costs: 3 beats, 20 entries every second", title_justify="left")
     table.add_column("fault", no_wrap=True)
     for heading in ("expected", "lost", "doubled", "early", "phantom", "disordered",
-                    "p50 ms", "p99 ms", "worst ms", "bound ms", "machine ms"):  # fmt: skip
-        table.add_column(heading, justify="right")
+                    "p50 ms", "p99 ms", "worst ms", "bound ms", "stall ms"):  # fmt: skip
+        table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("verdict")
     for row in rows:
         table.add_row(row.fault.title, *_cells(row), "[green]pass" if row.passed else "[bold red]FAIL")

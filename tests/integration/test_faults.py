@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.drills.cluster import every
-from tests.drills.faults import FAULTS, faketime
+from tests.drills.faults import FAULTS
+from tests.drills.node_faults import faketime
 from tests.drills.redis_server import Server
 from tests.drills.stage import Stage
 

@@ -1,0 +1,164 @@
+"""The scheduler against Celery's contract, in this process and on real servers."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import redis
+from celery import Celery
+from celery.beat import ScheduleEntry
+
+from celery_dispatch import ConfigError, DispatchScheduler, StoreRefused
+from celery_dispatch.redis_store.keys import Keys
+from tests.servers import Server, wait_until
+
+Build = Callable[..., DispatchScheduler]
+
+
+@pytest.fixture
+def app(server: Server, client: redis.Redis, queues: set[str]) -> Iterator[Celery]:
+    queues.update(("celery", "_kombu.*"))
+    app = Celery("tested", broker=server.url, set_as_current=False)
+    app.conf.beat_schedule = {
+        f"e{i}": {"task": "noop", "schedule": 0.2, "args": (i,), "options": {"headers": {"mine": i}}}
+        for i in range(5)
+    }
+    yield app
+    app.close()
+
+
+@pytest.fixture
+def build(app: Celery) -> Iterator[Build]:
+    built: list[DispatchScheduler] = []
+
+    def build(**kwargs: Any) -> DispatchScheduler:
+        built.append(DispatchScheduler(app=app, schedule_filename="unused", **kwargs))
+        return built[-1]
+
+    yield build
+    for scheduler in built:
+        scheduler.close()
+
+
+def tick_until(scheduler: DispatchScheduler, true: Callable[[], Any]) -> None:
+    until = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < until, "ticked in vain"
+        assert scheduler.tick() == 0
+
+
+def own_threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("dispatch")]
+
+
+def connections(client: redis.Redis) -> int:
+    return len(client.client_list())
+
+
+@pytest.mark.parametrize("lazy", [True, False])
+def test_a_constructor_asks_nothing_of_redis(build: Build, client: redis.Redis, lazy: bool) -> None:
+    before = connections(client)
+    scheduler = build(lazy=lazy, max_interval=None)
+    assert "pool -> redis://127.0.0.1" in scheduler.info
+    assert connections(client) == before
+    assert own_threads() == []
+    assert client.keys() == []
+
+
+def test_the_first_tick_joins_and_close_leaves(build: Build, client: redis.Redis, keys: Keys) -> None:
+    scheduler = build(max_interval=1)
+    tick_until(scheduler, lambda: client.zcard(keys.nodes))
+    scheduler.close()
+    assert client.zcard(keys.nodes) == 0
+    assert client.hlen(keys.members) == 0
+    scheduler.close()
+
+
+def test_closing_closes_every_connection_and_thread(build: Build, client: redis.Redis, keys: Keys) -> None:
+    before = connections(client)
+    scheduler = build(max_interval=1)
+    tick_until(scheduler, lambda: client.llen("celery") >= 5)
+    scheduler.close()
+    wait_until(lambda: connections(client) == before)
+    assert own_threads() == []
+
+
+def test_a_scheduler_that_never_ticked_closes(build: Build) -> None:
+    build(max_interval=1).close()
+
+
+def test_ticks_fire_what_is_due(build: Build, client: redis.Redis, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    scheduler = build(max_interval=1)
+    tick_until(scheduler, lambda: client.llen("celery") >= 10)
+    assert "Scheduler: Sending due task e0 (noop)" in caplog.text
+
+
+def test_a_tick_returns_within_max_interval(build: Build, app: Celery) -> None:
+    app.conf.beat_schedule = {"rare": {"task": "noop", "schedule": 3600.0}}
+    scheduler = build(max_interval=0.2)
+    tick_until(scheduler, lambda: scheduler._running and scheduler._running._keeper.outage is None)
+    began = time.monotonic()
+    scheduler.tick()
+    assert time.monotonic() - began < 0.9
+
+
+def test_the_schedule_is_shown_and_not_set(build: Build) -> None:
+    scheduler = build(max_interval=1)
+    assert sorted(name for name in scheduler.schedule if name.startswith("e")) == [f"e{i}" for i in range(5)]
+    assert all(isinstance(entry, ScheduleEntry) for entry in scheduler.schedule.values())
+    with pytest.raises(ConfigError, match="beat_schedule"):
+        scheduler.schedule = {}
+    assert build(lazy=True).schedule == {}
+
+
+def test_it_can_be_closed_in_a_signal_handler_at_any_moment_of_a_tick(
+    build: Build, client: redis.Redis, keys: Keys
+) -> None:
+    class Terminated(BaseException):
+        """What the handler of celery beat raises, SystemExit, under a name of its own."""
+
+    def handler(*_: Any) -> None:
+        scheduler.close()
+        raise Terminated
+
+    previous = signal.signal(signal.SIGALRM, handler)
+    try:
+        for delay in (0.001, 0.005, 0.02, 0.1, 0.3):
+            scheduler = build(max_interval=1)
+            signal.setitimer(signal.ITIMER_REAL, delay)
+            with pytest.raises(Terminated):
+                while True:
+                    scheduler.tick()
+            scheduler.close()
+            assert client.zcard(keys.nodes) == 0, f"a ghost stayed after {delay} s"
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, previous)
+
+
+def test_wrong_settings_are_refused_at_once(build: Build, app: Celery) -> None:
+    app.conf.dispatch_lease_ttl = 1
+    with pytest.raises(ConfigError, match="dispatch_lease_ttl"):
+        build()
+
+
+def test_a_wrong_password_ends_the_first_ticks_with_its_cure(build: Build, app: Celery, server: Server) -> None:
+    app.conf.dispatch_redis_url = server.url.replace("redis://", "redis://nobody:wrong@")
+    scheduler = build(max_interval=1)
+    with pytest.raises(StoreRefused, match="password"):
+        for _ in range(10):
+            scheduler.tick()
+
+
+def test_another_database_than_the_brokers_is_refused(build: Build, app: Celery, server: Server) -> None:
+    app.conf.dispatch_redis_url = server.url.replace("/0", "/1")
+    scheduler = build(max_interval=1)
+    with pytest.raises(ConfigError, match="not the Redis of the pool"):
+        for _ in range(10):
+            scheduler.tick()
