@@ -1,6 +1,6 @@
 """How a probe on the same host learns that a node's loop turns, without asking Redis.
 
-The loop writes, about once a second, one small JSON file into a directory that belongs to one user, key
+The loop writes, about once a second, one small JSON file into a directory that belongs to one user, Redis, key
 prefix and app.  What a reader finds, and what it means:
 
 =====================================  ====================================================================
@@ -40,9 +40,9 @@ _WRITE_EVERY = 1.0  # seconds
 _SUFFIX = ".json"
 
 
-def directory_for(key_prefix: str, app_name: str) -> Path:
-    """Where the nodes of this user, key prefix and app on this host leave their files; creates nothing."""
-    digest = sha256(json.dumps([key_prefix, app_name]).encode()).hexdigest()[:16]
+def directory_for(server: str, key_prefix: str, app_name: str) -> Path:
+    """Where this user's nodes of one Redis, key prefix and app leave their files; creates nothing."""
+    digest = sha256(json.dumps([server, key_prefix, app_name]).encode()).hexdigest()[:16]
     return Path(tempfile.gettempdir()) / f"celery-dispatch-{_uid()}" / digest
 
 

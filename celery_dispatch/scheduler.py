@@ -2,13 +2,14 @@
 
 Celery's contract, and what follows from it:
 
-* The constructor does no I/O and starts nothing: ``celery beat`` builds a second, lazy instance for its banner, an
-  embedded beat is forked after it, and a SIGTERM during construction builds a third.  The node starts at the first
-  ``tick()``.
+* The constructor does no I/O and starts nothing: ``celery beat`` builds a second, lazy instance for its
+  banner, an embedded beat is forked after it, and a SIGTERM during construction builds a third.  The node
+  starts at the first ``tick()``.
 * ``tick()`` lends the node this thread for one pass, waits inside for the next alarm or a wake (never longer
   than ``max_interval``), and returns 0.
-* ``close()`` may run inside a signal handler on this very thread, and again afterwards.  It asks the keeper, which
-  has a connection of its own, to leave the pool; connections of this thread are closed only outside of a pass.
+* ``close()`` may run inside a signal handler on this very thread, and again afterwards.  It asks the
+  keeper, which has a connection of its own, to leave the pool; connections of this thread are closed only
+  outside of a pass.
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ from typing import Any
 
 from celery.beat import ScheduleEntry, Scheduler
 from kombu import Connection
-
 
 from celery_dispatch.celery_bridge.broker import masked
 from celery_dispatch.celery_bridge.entries import catalog_of
@@ -140,7 +140,7 @@ class _Running:
             key_prefix=config.key_prefix,
             node=node,
             apply_async=scheduler.apply_async,
-            verify=lambda connection: _verify(connection, for_claims, config),
+            verify=lambda connection: _verify(connection, str(app.conf.broker_write_url), for_claims, config),
         )
         self._node = Node(
             catalog=catalog,
@@ -153,7 +153,9 @@ class _Running:
             batch_size=config.batch_size,
             look_again=self._keeper.wake,
         )
-        self._turns = TurnFile(directory_for(config.key_prefix, app.main or ""), node)
+        self._turns = TurnFile(
+            directory_for(masked(config.redis_url), config.key_prefix, app.main or ""), node
+        )
         logger.info("Node %s joins the pool %r at %s", node, config.key_prefix, masked(config.redis_url))
 
     def start(self) -> None:
@@ -192,11 +194,12 @@ def _about(config: Config) -> dict[str, object]:
     }
 
 
-def _verify(connection: Connection, client: Any, config: Config) -> None:
+def _verify(connection: Connection, broker_url: str, client: Any, config: Config) -> None:
     """Raise ``ConfigError`` unless the broker is the Redis that the pool lives on."""
     broker: Any = connection.default_channel
     if not same_server(client, broker.client):
         raise ConfigError(
-            f"The broker {connection.as_uri()} is not the Redis of the pool, {masked(config.redis_url)}. This version "
-            "needs both to be the same server and database: unset dispatch_redis_url, or point it at the broker."
+            f"The broker {masked(broker_url)} is not the Redis of the pool, {masked(config.redis_url)}. "
+            "This version needs both to be the same server and database: unset dispatch_redis_url, "
+            "or point it at the broker."
         )

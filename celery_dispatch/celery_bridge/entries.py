@@ -127,8 +127,8 @@ class _Builder:
             payload: Any = ScheduleEntry(**{**fields, "name": known, "app": self._app})
         except Exception as error:
             raise EntryError(
-                f"schedule {fields.get('schedule')!r:.80} cannot be used ({error!r}); use seconds, a timedelta, "
-                "crontab, solar or a class with is_due()"
+                f"schedule {fields.get('schedule')!r:.80} cannot be used ({error!r}); "
+                "use seconds, a timedelta, crontab, solar or a class with is_due()"
             ) from error
         _check(payload)
         definition = definition_of(

@@ -1,10 +1,10 @@
 """Messages exactly as Celery and kombu would send them, collected instead of sent.
 
 A private connection runs Celery's whole publish path: routing, declarations, serialisation, compression,
-priorities, signals.  Its channel differs from kombu's in one point: where kombu would write a message to Redis
-(``_put`` and ``_put_fanout``), the commands are recorded.  The claim script carries them out later, so a message
-exists only if its claim was won.  Everything else that the channel does (declaring queues, reading the tables
-of topic exchanges) really happens.
+priorities, signals.  Its channel differs from kombu's in one point: where kombu would write a message to
+Redis (``_put`` and ``_put_fanout``), the commands are recorded.  The claim script carries them out later,
+so a message exists only if its claim was won.  Everything else that the channel does (declaring queues,
+reading the tables of topic exchanges) really happens.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _CONNECT_TIMEOUT = 1.0
 
 
 class Recorder:
-    """Stands where kombu expects a Redis client while it delivers one message, and writes down what it is told."""
+    """Stands where kombu expects a Redis client while it delivers a message; writes down what it is told."""
 
     def __init__(self, key_prefix: str) -> None:
         self._key_prefix = key_prefix

@@ -1,9 +1,10 @@
 """From an occurrence to the commands that put its message on the broker, and the log lines of stock beat.
 
 The message contract, on top of what Celery itself sends: headers ``dispatch_entry``, ``dispatch_due``,
-``dispatch_node``, ``celery_beat_task`` and ``periodic_task_name``, and a task id that is the UUIDv5 of prefix, entry
-and due, so that a message which is published again is recognisable.  Relative ``countdown`` and ``expires``
-are turned into instants by the pool's clock, so that a node whose own clock is wrong sends none that are.
+``dispatch_node``, ``celery_beat_task`` and ``periodic_task_name``, and a task id that is the UUIDv5 of
+prefix, entry and due, so that a message which is published again is recognisable.  Relative ``countdown``
+and ``expires`` are turned into instants by the pool's clock, so that a node whose own clock is wrong sends
+none that are.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from kombu.exceptions import OperationalError
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from celery_dispatch.celery_bridge.broker import masked
 from celery_dispatch.celery_bridge.messages import capture_connection
 from celery_dispatch.core.entry import Occurrence
 from celery_dispatch.core.ports import Command
@@ -90,7 +92,8 @@ class CeleryOutbox:
             self._verify(connection)
             self._producer = self._app.amqp.Producer(connection, auto_declare=False)
         except _OUTAGES as error:
-            raise StoreUnavailable(f"The broker at {connection.as_uri()} cannot be reached: {error}") from error
+            broker = masked(str(self._app.conf.broker_write_url))
+            raise StoreUnavailable(f"The broker {broker} cannot be reached: {error}") from error
         self._connection = connection
 
     def render(self, occurrence: Occurrence, *, now: datetime) -> tuple[Command, ...]:

@@ -7,14 +7,15 @@ change:
 cursor                    meaning
 ========================  ==========================================================================
 none                      the name was never in force, or its tombstone was swept
-``due == effective_from`` anchored: nothing fired yet; the next due is later than this instant
+nothing fired or skipped   anchored; the next due is later than ``due``
 ``definition == ""``      tombstone: the entry left the config at ``effective_from``
 anything else             ``due`` is the last occurrence that was fired or skipped
 ========================  ==========================================================================
 
-``effective_from`` is the instant at which the config switch took place that brought this definition.  An entry
-whose definition changed takes the new one with its first claim, once per switch: a cursor that already took
-another definition under the same switch shows that two nodes run different definitions under one fingerprint.
+``effective_from`` is the instant at which the config switch took place that brought this definition.  An
+entry whose definition changed takes the new one with its first claim, once per switch: a cursor that
+already took another definition under the same switch shows that two nodes run different definitions under
+one fingerprint.
 """
 
 from __future__ import annotations

@@ -2,13 +2,15 @@
 
 A pass pops what is due and works through it in batches.  Per batch:
 
-1. *Ask* the ledger about items that another node may have dealt with: those of which this node is the standby,
-   those that are late, and those whose last claim has an unknown outcome.  One read, no write.
-2. *Prepare* a claim for each that is still open: which occurrence (``catchup``), and its message (the outbox).
-3. *Claim* them in one step.  Won: the message is on the broker.  Lost: the cursor that came back is the truth.
+1. *Ask* the ledger about items that another node may have dealt with: those of which this node is the
+   standby, those that are late, and those whose last claim has an unknown outcome.  One read, no write.
+2. *Prepare* a claim for each that is still open: which occurrence (``catchup``), and its message (the
+   outbox).
+3. *Claim* them in one step.  Won: the message is on the broker.  Lost: the cursor that came back is the
+   truth.
 
-The next dues are reckoned after the last batch of the pass, so that cron arithmetic does not stand between a due
-and its message.
+The next dues are reckoned after the last batch of the pass, so that cron arithmetic does not stand between
+a due and its message.
 """
 
 from __future__ import annotations

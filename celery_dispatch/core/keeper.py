@@ -1,9 +1,9 @@
 """The thread that keeps a node in the pool while its loop is busy.
 
 It has a connection of its own and does nothing but heartbeats: one an interval, one at once when another node
-changed the pool, and a last word on the way out.  Everything reaches it through one ``SimpleQueue``, whose ``put``
-may be called from a signal handler that interrupted the same ``put``: no lock can be held by the thread that a
-handler runs on.
+changed the pool, and a last word on the way out.  Everything reaches it through one ``SimpleQueue``, whose
+``put`` may be called from a signal handler that interrupted the same ``put``: no lock can be held by the
+thread that a handler runs on.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _WAKE, _STOP = "wake", "stop"
 
 
 class Keeper:
-    """Runs a ``Membership`` in a daemon thread; ``on_view`` is called, on that thread, after each new view."""
+    """Runs a ``Membership`` in a daemon thread; ``on_view`` is called there after each new view."""
 
     def __init__(
         self, membership: Membership, *, interval: timedelta, listener: Listener, on_view: Callable[[], None]
@@ -68,7 +68,7 @@ class Keeper:
         self._leave()
 
     def _wait(self, delay: float) -> bool:
-        """Whether to stop; else returns when a heartbeat is due, or soon after another node changed the pool."""
+        """Whether to stop; else returns when a heartbeat is due, or soon after a wake."""
         began = time.monotonic()
         woken = False
         while True:

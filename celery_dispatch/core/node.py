@@ -10,19 +10,20 @@
 ``turn()`` is one pass over this picture, and the only thing that the loop calls:
 
 1. *Follow* the newest view: note the entries whose rank changed.
-2. *Fire* what is due (``firing``): decide, render, claim and push in batches; reckon the next dues afterwards.
+2. *Fire* what is due (``firing``): decide, render, claim and push in batches; reckon the next dues
+   afterwards.
 3. *Load* a slice of the entries that are newly ours: read their cursors, anchor the new ones, arm them.
 4. *Sweep* a page of cursors whose entries left the config, on one node.
 
 What can fail, and what it costs:
 
-* Dying anywhere costs nothing: nothing is kept here that the ledger does not say, and whoever has the next rank
-  carries on.
-* ``StoreUnavailable`` in a claim leaves the outcome unknown.  Its items are asked after before anything else is
-  done with them; if the claim had gone through, the cursor says so.
+* Dying anywhere costs nothing: nothing is kept here that the ledger does not say, and whoever has the next
+  rank carries on.
+* ``StoreUnavailable`` in a claim leaves the outcome unknown.  Its items are asked after before anything
+  else is done with them; if the claim had gone through, the cursor says so.
 * ``FencedError``: the config in force changed.  Nothing of the batch was written; the pool is read anew.
-* A cursor that is *behind* what this node knows, or gone: Redis lost writes.  The node puts back what it knows,
-  as far as nobody has gone on from there, and never takes over a lower cursor.
+* A cursor that is *behind* what this node knows, or gone: Redis lost writes.  The node puts back what it
+  knows, as far as nobody has gone on from there, and never takes over a lower cursor.
 * An entry that fails is tried again with backoff, under its catch-up policy; the others do not notice.
 """
 
@@ -54,6 +55,7 @@ _LONGEST_WAIT = 1.0  # seconds; the loop turns at least this often
 _OUTAGE_WAIT = 0.25  # seconds between tries while the store does not answer
 _FENCED_WAIT = 0.05  # seconds for the pool to be read anew
 _DAMAGED_WAIT = 10.0  # seconds between looks at a cursor that cannot be read
+_ANCHOR_WINDOW = timedelta(seconds=60)  # how long after a switch a name without a cursor counts as new
 _SLICE = 500  # entries whose cursors are read in one turn
 _SLICE_SECONDS = 0.05
 
@@ -156,9 +158,12 @@ class Node:
         self._mine = view.mine
         if renewed and not view.in_force:
             logger.warning(
-                "Node %s stands by: the pool runs config %s, and this node has %s. It takes over when no live "
-                "node runs that one any more.", self._node, view.fence.config, self._membership.identity.config,
-            )  # fmt: skip
+                "Node %s stands by: the pool runs config %s, and this node has %s. "
+                "It takes over when no live node runs that one any more.",
+                self._node,
+                view.fence.config,
+                self._membership.identity.config,
+            )
         elif renewed:
             logger.info("Node %s runs the config in force, %s", self._node, view.fence.config)
 
@@ -218,12 +223,29 @@ class Node:
         item = self._timeline.get(name)
         if item is not None and is_behind(stored, item.cursor):
             return Claim(name, stored if isinstance(stored, Cursor) else None, item.cursor)
-        anchor = Cursor.anchor(self._catalog.entries[name].definition, view.fence.since, self._node)
+        anchor = self._anchor(name, view)
         if stored is None:
             return Claim(name, None, anchor)
-        if isinstance(stored, Cursor) and stored.is_tombstone and view.fence.since - stored.effective_from > GRACE:
+        if (
+            isinstance(stored, Cursor)
+            and stored.is_tombstone
+            and view.fence.since - stored.effective_from > GRACE
+        ):
             return Claim(name, stored, replace(anchor, revision=stored.revision + 1))
         return None
+
+    def _anchor(self, name: str, view: View) -> Cursor:
+        """Where an entry without a cursor begins: when its config came into force.
+
+        If that was long ago the name is not new, and its cursor was removed or lost.  What was fired since is
+        then unknown, and it begins now rather than fire all of that again.
+        """
+        since, now = view.fence.since, self._clock.now()
+        anchor = Cursor.anchor(self._catalog.entries[name].definition, since, self._node)
+        if now - since <= _ANCHOR_WINDOW:
+            return anchor
+        logger.warning("Entry %r has no cursor any more; it begins anew, now", name)
+        return replace(anchor, due=now.replace(microsecond=now.microsecond // 1000 * 1000))
 
     def _hold(self, view: View, name: str, stored: Stored) -> None:
         if not isinstance(stored, Cursor):

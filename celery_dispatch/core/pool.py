@@ -7,15 +7,15 @@
         ▲                          │                            │
         └──── leave, or a lease without a renewal ──────────────┘
 
-* **Joining** nodes are alive and load what will be theirs; the others go on firing it.  A node reckons itself on
-  the ring before the others do, so nobody lets go before somebody has taken over.
+* **Joining** nodes are alive and load what will be theirs; the others go on firing it.  A node reckons
+  itself on the ring before the others do, so nobody lets go before somebody has taken over.
 * Only **steady** nodes that run the config in force are on the ring.  (Where none is steady yet, all are.)
 * A node whose config is not in force **stands by**: it is alive and holds nothing.
-* The lease is renewed only while the node's loop turns.  A loop that hangs for half a lease loses its place like
-  a process that died, and has it back, under the same id, when it turns again.
+* The lease is renewed only while the node's loop turns.  A loop that hangs for half a lease loses its place
+  like a process that died, and has it back, under the same id, when it turns again.
 
-What if a heartbeat is never sent, or its answer is lost?  The old view stays in use.  That is safe, because the
-ring is only a hint and every claim is checked, and it costs at most a handover delay per occurrence.
+What if a heartbeat is never sent, or its answer is lost?  The old view stays in use.  That is safe, because
+the ring is only a hint and every claim is checked, and it costs at most a handover delay per occurrence.
 """
 
 from __future__ import annotations
@@ -28,14 +28,12 @@ from datetime import timedelta
 from celery_dispatch.core.clock import PoolClock
 from celery_dispatch.core.entry import Fence
 from celery_dispatch.core.ports import Heartbeat, Member, MemberState, Pool, Pulse
-from celery_dispatch.core.ring import OTHER, SLOTS, Ranks, Ring
+from celery_dispatch.core.ring import Ranks, Ring
 from celery_dispatch.errors import StoreRefused
 
 __all__ = ["Identity", "Membership", "View", "ring_hosts"]
 
 logger = logging.getLogger(__name__)
-
-_NOWHERE = bytes([OTHER]) * SLOTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +71,8 @@ def ring_hosts(members: tuple[Member, ...], config: str, *, joining: str = "") -
 class Membership:
     """Renews this node's lease and turns each new epoch into a ``View``.
 
-    ``beat()`` and ``leave()`` belong to one thread; ``view``, ``refused``, ``turned()`` and ``ready()`` may be
-    used from another.
+    ``beat()`` and ``leave()`` belong to one thread; ``view``, ``refused``, ``turned()`` and ``ready()`` may
+    be used from another.
     """
 
     def __init__(
@@ -153,5 +151,4 @@ class Membership:
             self._hosts, self._ranks = hosts, self._ring.ranks(hosts)
         if not in_force:
             self._state = MemberState.JOINING  # it holds nothing, and will have to load
-        mine = self._ranks.of(me) if in_force else _NOWHERE
-        return View(pulse.fence, members, self._ranks, mine, in_force)
+        return View(pulse.fence, members, self._ranks, self._ranks.of(me), in_force)

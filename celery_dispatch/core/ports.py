@@ -1,7 +1,7 @@
 """Every contract between the core and the world, on one page.
 
-An adapter translates its driver's errors: ``StoreUnavailable`` where trying again may help and the outcome of a
-write is unknown, ``StoreRefused`` where a person must act, ``EntryError`` where one entry is at fault.
+An adapter translates its driver's errors: ``StoreUnavailable`` where trying again may help and the outcome
+of a write is unknown, ``StoreRefused`` where a person must act, ``EntryError`` where one entry is at fault.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class MemberState(Enum):
 class Member:
     """A live node as the pool knows it.
 
-    ``joined`` is its first heartbeat by Redis TIME.  ``info`` is what people want to see (pid, version, share,
-    lag, errors); it decides nothing.
+    ``joined`` is its first heartbeat by Redis TIME.  ``info`` is what people want to see (pid, version,
+    share, lag, errors); it decides nothing.
     """
 
     id: str
@@ -154,7 +154,7 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """"If the cursor of ``name`` is ``expected``, make it ``wanted`` and carry out ``commands``."
+    """ "If the cursor of ``name`` is ``expected``, make it ``wanted`` and carry out ``commands``."
 
     ``expected`` is ``None`` for "there is none" (an anchor), ``wanted`` is ``None`` to remove it (a swept
     tombstone).
@@ -182,8 +182,9 @@ class ClaimStatus(Enum):
 class ClaimResult:
     """What became of one claim.
 
-    ``stored`` is the cursor after it (for ``FAILED`` and ``EARLY`` that which was expected).  ``detail`` is the
-    server's error: with ``FAILED`` the cause; with ``WON`` what of a partial push did not succeed, else empty.
+    ``stored`` is the cursor after it (for ``FAILED`` and ``EARLY`` that which was expected).  ``detail`` is
+    the server's error: with ``FAILED`` the cause; with ``WON`` what of a partial push did not succeed, else
+    empty.
     """
 
     status: ClaimStatus

@@ -44,7 +44,7 @@ class NodeReport:
 
     def snapshot(self) -> dict[str, Any]:
         """JSON-ready; the lag is that of the last 1,000 occurrences, in milliseconds."""
-        lags = sorted(list(self._lags))
+        lags = sorted(self._lags.copy())
         errors = dict(self._errors)
         return {
             **self._about,

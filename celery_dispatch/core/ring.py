@@ -7,7 +7,8 @@ next node on the ring that lives on another host, or the next other node where a
 
 The number of points per node falls in three steps as the pool grows, so that a ring is never larger than some
 100,000 points.  Within a step a change of the pool moves only the slots of the node that came or went; a step
-itself (above 16 and above 64 nodes) moves more, which costs time but, the ring being a hint, never an occurrence.
+itself (above 16 and above 64 nodes) moves more, which costs time but, the ring being a hint, never an
+occurrence.
 """
 
 from __future__ import annotations
@@ -97,9 +98,7 @@ class Ring:
             return Ranks(nodes, nobody, nobody)
         index = {node: i for i, node in enumerate(nodes)}
         points = [(point >> _SLOT_SHIFT, index[node]) for point, node in self._ring.get_points()]
-        standby_after = _successors(
-            [i for _, i in points], [hosts[node] for node in nodes]
-        )
+        standby_after = _successors([i for _, i in points], [hosts[node] for node in nodes])
         owners: list[int] = []
         standbys: list[int] = []
         for position, (slot, owner) in enumerate(points):

@@ -1,9 +1,9 @@
 """Burying the cursors of entries that left the config, and removing those that stay away.
 
-One node does it, the owner of slot 0, a page a turn, after each change of the config in force and then once an hour.
-A buried cursor (a tombstone) keeps its counts and its place: an entry that comes back within the grace goes on,
-after it the entry starts anew.  Dying half-way costs nothing: whoever owns slot 0 next begins again, and to
-bury twice is to bury once.
+One node does it, the owner of slot 0, a page a turn, after each change of the config in force and then once
+an hour. A buried cursor (a tombstone) keeps its counts and its place: an entry that comes back within the
+grace goes on, after it the entry starts anew.  Dying half-way costs nothing: whoever owns slot 0 next
+begins again, and to bury twice is to bury once.
 """
 
 from __future__ import annotations

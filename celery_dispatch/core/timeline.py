@@ -1,7 +1,8 @@
 """The entries that this node holds, ordered by when it has to look at them.
 
 A heap of alarms with lazy removal: setting an item's alarm again leaves the old one in the heap, where it is
-recognised by its number and dropped (at the latest when they are the majority).  Finding what is due costs O(log n) per due entry, and nothing for the rest.
+recognised by its number and dropped (at the latest when they are the majority).  Finding what is due costs
+O(log n) per due entry, and nothing for the rest.
 
 Two lanes keep occurrences that are being caught up from starving those that are due now: a pass takes from
 the live lane first and fills up with the other.
@@ -26,9 +27,10 @@ _SLACK = 1_000
 class Item:
     """An entry on this node's timeline.
 
-    ``polled`` says of which kind its recurrence is, ``due`` is the occurrence it waits for.  ``attempt`` is a claim whose outcome is unknown.  ``failures`` counts
-    errors in a row, for the backoff; ``order`` breaks ties among equal alarms and is negative on a
-    standby, so that owner and standby begin at opposite ends of the same queue.
+    ``polled`` says of which kind its recurrence is, ``due`` is the occurrence it waits for.  ``attempt`` is
+    a claim whose outcome is unknown.  ``failures`` counts errors in a row, for the backoff; ``order``
+    breaks ties among equal alarms and is negative on a standby, so that owner and standby begin at opposite
+    ends of the same queue.
     """
 
     entry: Entry

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from celery import Celery
 
+from celery_dispatch.celery_bridge.broker import masked
 from celery_dispatch.config import Config
-from celery_dispatch.core.ports import MemberState, Pool
+from celery_dispatch.core.ports import MemberState, Pool, PoolState
 from celery_dispatch.liveness import Turn, directory_for, read_turns
 
 __all__ = ["Health", "directory_of", "live", "ready"]
@@ -26,7 +27,8 @@ class Health:
 
 def directory_of(app: Celery) -> Path:
     """Where this app's nodes on this host leave their signs of life; asks nobody."""
-    return directory_for(Config.from_app(app).key_prefix, app.main or "")
+    config = Config.from_app(app)
+    return directory_for(masked(config.redis_url), config.key_prefix, app.main or "")
 
 
 def live(directory: Path, *, monotonic_now: float | None = None) -> Health:
@@ -43,7 +45,10 @@ def live(directory: Path, *, monotonic_now: float | None = None) -> Health:
 
 
 def ready(directory: Path, pool: Pool) -> Health:
-    """Whether every node of this host is a steady member of the pool with an unexpired lease."""
+    """Whether every node of this host is in the pool: loaded, or standing by for another config to leave.
+
+    A node that stands by is ready: a rolling update that waited for it would wait for ever.
+    """
     turns = read_turns(directory)
     if not turns:
         return _nobody(directory)
@@ -56,10 +61,10 @@ def ready(directory: Path, pool: Pool) -> Health:
             missing.append(f"{turn.node} is not in the pool")
         elif member.lease_end <= state.now:
             missing.append(f"the lease of {turn.node} has run out")
-        elif member.state is not MemberState.STEADY:
+        elif member.state is not MemberState.STEADY and member.config == _in_force(state):
             missing.append(f"{turn.node} is still {member.state.value}")
     if missing:
-        return Health(False, f"{_first_upper('; '.join(missing))}.", _ids(turns))
+        return Health(False, f"Not ready: {'; '.join(missing)}.", _ids(turns))
     return Health(True, f"In the pool of {len(members)}: {', '.join(_ids(turns))}.", _ids(turns))
 
 
@@ -75,5 +80,5 @@ def _ids(turns: Sequence[Turn]) -> tuple[str, ...]:
     return tuple(turn.node for turn in turns)
 
 
-def _first_upper(text: str) -> str:
-    return text[:1].upper() + text[1:]
+def _in_force(state: PoolState) -> str | None:
+    return state.fence.config if state.fence else None

@@ -171,7 +171,7 @@ def translated() -> Iterator[None]:
 
 def _translation(error: Exception) -> StoreError:
     text = error_text(error)
-    if isinstance(error, _LOGIN):
+    if isinstance(error, _LOGIN) or "unauthenticated" in text:  # a server that got no password
         return StoreRefused(
             f"Redis refused the login ({text}). Check user and password in dispatch_redis_url."
         )

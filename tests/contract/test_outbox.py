@@ -77,7 +77,15 @@ def message(command: Command) -> dict[str, Any]:
 def normal(raw: bytes | str) -> dict[str, Any]:
     """A message without what differs from fire to fire or is this package's own."""
     decoded: dict[str, Any] = json.loads(raw)
-    for key in ("id", "root_id", "origin", "dispatch_entry", "dispatch_due", "dispatch_node", "periodic_task_name"):
+    for key in (
+        "id",
+        "root_id",
+        "origin",
+        "dispatch_entry",
+        "dispatch_due",
+        "dispatch_node",
+        "periodic_task_name",
+    ):
         decoded["headers"].pop(key, None)
     for key in ("correlation_id", "reply_to", "delivery_tag", "expiration"):
         decoded["properties"].pop(key, None)
@@ -155,7 +163,9 @@ def test_a_task_that_this_app_does_not_know_is_sent_by_name(app: Celery, outbox:
 
 def test_a_topic_exchange_reaches_every_queue_that_is_bound(app: Celery, outbox: CeleryOutbox) -> None:
     with app.connection_for_write() as connection:
-        Queue("more", Exchange("news", type="topic"), routing_key="*.sport")(connection.default_channel).declare()
+        Queue("more", Exchange("news", type="topic"), routing_key="*.sport")(
+            connection.default_channel
+        ).declare()
     commands = render(outbox, app, queue="topics", routing_key="news.sport")
     assert sorted(command.key for command in commands) == ["more", "topics"]
 
@@ -186,9 +196,7 @@ def test_every_key_carries_the_global_prefix(app: Celery) -> None:
 
 
 @pytest.mark.parametrize("retry", [{"retry": True}, {"retry_policy": {"max_retries": 5}}], ids=str)
-def test_retry_options_never_send_unclaimed(
-    app: Celery, client: redis.Redis, retry: dict[str, Any]
-) -> None:
+def test_retry_options_never_send_unclaimed(app: Celery, client: redis.Redis, retry: dict[str, Any]) -> None:
     app.conf.broker_transport_options = {"retry_on_timeout": True}
     outbox = make(app)
     assert len(render(outbox, app, **retry)) == 1

@@ -309,6 +309,16 @@ def test_a_heartbeat_whose_reply_was_lost_is_repeated_without_harm(beat: Beat) -
     assert pool.heartbeat(beat("a"), known_epoch=None).epoch == before
 
 
+def test_a_member_in_memory_keeps_the_instant_it_joined(beat: Beat) -> None:
+    store = MemoryStore()
+    pool = MemoryPool(store)
+    joined = pool.heartbeat(beat("a"), known_epoch=None).now
+    store.clock.advance(1)
+    pool.heartbeat(beat("a"), known_epoch=None)
+
+    assert store.members["a"].joined == joined
+
+
 def test_one_node_can_be_cut_off_in_memory(beat: Beat) -> None:
     store = MemoryStore()
     cut, whole = MemoryPool(store), MemoryPool(store)
@@ -398,7 +408,7 @@ def test_a_node_writes_its_own_damaged_row_anew(real: RedisWorld, beat: Beat) ->
 
 
 @pytest.mark.parametrize("field", ["since", "config", "beat_at", "no_trim_until", "changes", "epoch"])
-@pytest.mark.parametrize("value", ["", "x", "-5", "1e300", "nan", "01"])
+@pytest.mark.parametrize("value", ["", "x", "-5", "1e300", "nan", "01", "9" * 20])
 def test_a_damaged_field_of_the_pool_stops_nobody(
     real: RedisWorld, beat: Beat, field: str, value: str
 ) -> None:
@@ -410,7 +420,15 @@ def test_a_damaged_field_of_the_pool_stops_nobody(
 
     assert pulse.fence.config == "v1"
     assert real.pool.read().fence == pulse.fence
+    assert real.ledger.claim(pulse.fence, []).results == ()
     assert [member.id for member in pulse.members or ()] == ["a", "b"]
+
+
+def test_a_node_whose_lease_was_deleted_joins_anew(real: RedisWorld, beat: Beat) -> None:
+    before = real.pool.heartbeat(beat("a"), known_epoch=None)
+    real.client.zrem(real.keys.nodes, "a")
+
+    assert real.pool.heartbeat(beat("a"), known_epoch=before.epoch).epoch != before.epoch
 
 
 def test_a_pool_of_a_newer_schema_is_refused_and_left_alone(real: RedisWorld, beat: Beat) -> None:

@@ -244,7 +244,7 @@ class Cluster:
         )
 
     def wait_for_renewals(self, count: int, timeout: float = _START) -> None:
-        """Until ``count`` nodes have renewed since now: the pool's word for "is there", not a lease that lasts."""
+        """Until ``count`` nodes have renewed since now, and do not just live on an old lease."""
         before = self.lease_ends()
         wait_until(
             lambda: count == sum(end > before.get(node, 0) for node, end in self.lease_ends().items()),

@@ -1,13 +1,15 @@
 """What happens to beats: they come, leave, die, stand still, and their clocks are wrong.
 
-Each function harms a running stage, in the very moment of firing where that is the nastiest, and returns when the
-consequences are over.
+Each function harms a running stage, in the very moment of firing where that is the nastiest, and returns when
+the consequences are over.
 """
 
 from __future__ import annotations
 
 import os
 import random
+import re
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -117,6 +119,7 @@ def clock_stepped(stage: Stage) -> None:
         _set_clock(steps, offset)
         stage.note(f"node-2's clock is stepped to {offset}")
         stage.run_on(0.5 * stage.lease)
+        _has_clock(stage, offset)
 
 
 def _clock(stage: Stage, offset: str) -> Path:
@@ -131,7 +134,17 @@ def _clock(stage: Stage, offset: str) -> Path:
     stage.cluster.wait_for_nodes(stage.nodes)
     stage.settled()
     stage.run_on(stage.lease)
+    _has_clock(stage, offset)
     return steps
+
+
+def _has_clock(stage: Stage, offset: str) -> None:
+    """A drill whose victim has the right time shows nothing: its log must carry the wrong one."""
+    log = stage.cluster.beats["node-2"].process.log
+    said = re.findall(r"^\[(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)", log, re.MULTILINE)[-1]
+    off = time.mktime(time.strptime(said, "%Y-%m-%d %H:%M:%S")) - time.time()
+    if abs(off - float(offset.rstrip("s"))) > 4:
+        raise AssertionError(f"node-2's clock should be {offset} off, but its log is {off:.0f} s off")
 
 
 def _clock_environment(steps: Path) -> Mapping[str, str]:

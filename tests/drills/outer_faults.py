@@ -1,7 +1,7 @@
 """What happens around beats: the network between one of them and Redis, and Redis itself.
 
-Each function harms a running stage, in the very moment of firing where that is the nastiest, and returns when the
-consequences are over.
+Each function harms a running stage, in the very moment of firing where that is the nastiest, and returns when
+the consequences are over.
 """
 
 from __future__ import annotations

@@ -164,19 +164,15 @@ class Stage:
         return now_us(self.cluster.redis) // 1000
 
     def note(self, text: str) -> None:
-        """Remember what happened when, by Redis's clock, or by this host's while Redis is away."""
-        try:
-            at = self.now()
-        except redis.RedisError:
-            at = time.time_ns() // 1_000_000
-        self.events.append((at, text))
+        """Remember what happened when, by this host's clock, which Redis shares; asks nothing of Redis."""
+        self.events.append((time.time_ns() // 1_000_000, text))
 
     def run_on(self, seconds: float) -> None:
         """Let the pool run as it is for a stated time."""
         time.sleep(seconds)
 
     def at_a_due(self, offset: int = 2) -> None:
-        """Return ``offset`` ms after an instant at which all entries are due: while claims are on their way."""
+        """Return ``offset`` ms after all entries became due at once: while claims are on their way."""
         rules = [spec.rule for spec in self.entries.values()]
         period = max(round(rule.seconds * 1_000_000) for rule in rules if isinstance(rule, Every))
         past = (now_us(self.cluster.redis) - self.anchor * 1000) % period

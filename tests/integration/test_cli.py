@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import pty
@@ -26,7 +27,8 @@ from celery_dispatch.celery_bridge.entries import catalog_of
 from celery_dispatch.config import Config
 from celery_dispatch.core.entry import Cursor, Fence
 from celery_dispatch.core.ports import Claim, Heartbeat, MemberState
-from celery_dispatch.liveness import TurnFile, directory_for
+from celery_dispatch.liveness import TurnFile
+from celery_dispatch.manage.health import directory_of
 from celery_dispatch.redis_store.client import redis_client
 from celery_dispatch.redis_store.keys import Keys
 from celery_dispatch.redis_store.ledger import RedisLedger
@@ -89,6 +91,11 @@ def place(
     made = Place(server.port, tmp_path, "")
     made.module = made.write()
     return made
+
+
+def turn_file(module: str) -> TurnFile:
+    """The sign of life of a node ``a-1`` of the app in ``module``."""
+    return TurnFile(directory_of(importlib.import_module(module).app), "a-1")
 
 
 class Beats:
@@ -244,7 +251,7 @@ def test_unknown_entry_is_an_error_that_says_which_was_meant(place: Place, comma
 @pytest.mark.parametrize("args", [*READING, ["health", "--ready"]], ids=" ".join)
 def test_unreachable_redis_is_one_line_and_status_3(place: Place, args: list[str]) -> None:
     module = place.write(port=free_port())
-    TurnFile(directory_for("celery-dispatch", "proj"), "a-1").touch(time.monotonic())
+    turn_file(module).touch(time.monotonic())
     answer = place.json(*args, code=3, module=module)
     assert set(answer) == {"error", "cure"}
     result = place.run(*args, module=module)
@@ -291,7 +298,7 @@ def test_wrong_usage_is_status_2_and_json_if_asked(place: Place, args: list[str]
 
 def test_live_needs_no_redis(place: Place) -> None:
     module = place.write(port=free_port())
-    file = TurnFile(directory_for("celery-dispatch", "proj"), "a-1")
+    file = turn_file(module)
     file.touch(time.monotonic())
     assert place.json("health", "--live", module=module)["nodes"] == ["a-1"]
     file.touch(time.monotonic() - 60)
@@ -302,7 +309,7 @@ def test_live_needs_no_redis(place: Place) -> None:
 
 def test_ready_once_this_hosts_node_is_steady(place: Place) -> None:
     node = Beats(place)
-    TurnFile(directory_for("celery-dispatch", "proj"), "a-1").touch(time.monotonic())
+    turn_file(place.module).touch(time.monotonic())
     assert place.json("health", "--ready", code=1)["healthy"] is False
     node.join("a-1", "host-a", state=MemberState.JOINING)
     assert place.json("health", "--ready", code=1)["healthy"] is False

@@ -54,7 +54,9 @@ def test_all_fires_each_however_late() -> None:
 
 
 def test_all_skips_what_is_older_than_the_window_in_one_step() -> None:
-    assert plan(entry(CatchUp.ALL, window=5), at(1), at(20.5), PATIENCE) == Plan(at(15), fire=False, skipped=15)
+    assert plan(entry(CatchUp.ALL, window=5), at(1), at(20.5), PATIENCE) == Plan(
+        at(15), fire=False, skipped=15
+    )
     assert plan(entry(CatchUp.ALL, window=5), at(16), at(20.5), PATIENCE) == Plan(at(16))
 
 

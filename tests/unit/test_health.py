@@ -7,6 +7,8 @@ import logging
 import os
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -17,13 +19,14 @@ from celery_dispatch.core.ports import Member, MemberState, PoolState
 from celery_dispatch.liveness import STALE_AFTER, TurnFile, directory_for, read_turns
 from celery_dispatch.manage.health import live, ready
 
+SERVER = "redis://127.0.0.1:6379/0"
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 
 
 @pytest.fixture
 def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    return directory_for("celery-dispatch", "proj")
+    return directory_for(SERVER, "celery-dispatch", "proj")
 
 
 class PoolOf:
@@ -50,7 +53,7 @@ def dead_pid() -> int:
 
 
 def test_directory_differs_by_key_prefix_and_by_app(directory: Path) -> None:
-    others = {directory_for("other", "proj"), directory_for("celery-dispatch", "other")}
+    others = {directory_for(SERVER, "other", "proj"), directory_for(SERVER, "celery-dispatch", "other")}
     assert len({directory, *others}) == 3
 
 
@@ -207,3 +210,9 @@ def _record(directory: Path, node: str) -> dict[str, object]:
 def _rewrite(directory: Path, node: str, **changes: object) -> None:
     path = directory / f"{node}.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def test_a_node_that_stands_by_for_another_config_is_ready(directory: Path) -> None:
+    TurnFile(directory, "a-1").touch(time.monotonic())
+    other = replace(member("a-1", state=MemberState.JOINING), config="the next release")
+    assert ready(directory, PoolOf(other)).healthy  # type: ignore[arg-type]

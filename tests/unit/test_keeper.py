@@ -56,7 +56,9 @@ def wait_until(true: Callable[[], object], timeout: float = 5.0) -> None:
 
 
 @contextmanager
-def keeping(membership: Membership, *, interval: float = 3600.0) -> Iterator[tuple[Keeper, Listener, list[None]]]:
+def keeping(
+    membership: Membership, *, interval: float = 3600.0
+) -> Iterator[tuple[Keeper, Listener, list[None]]]:
     listener, views = Listener(), list[None]()
     keeper = Keeper(
         membership,  # type: ignore[arg-type]

@@ -5,8 +5,8 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from celery_dispatch.core.entry import CatchUp, Cursor
-from celery_dispatch.core.ports import Damaged, MemberState
+from celery_dispatch.core.entry import CatchUp, Cursor, Fence, Occurrence
+from celery_dispatch.core.ports import Command, Damaged, MemberState
 from celery_dispatch.core.ring import Ring
 from celery_dispatch.core.sweep import GRACE
 from tests.unit.world import HANDOVER, LEASE, START, Beat, World, catalog, entry, many
@@ -68,6 +68,33 @@ def test_a_node_that_leaves_hands_over_at_once(world: World) -> None:
     world.stop("b")
     world.run(5)
     check(world, lag=0.05)
+
+
+def test_a_node_that_joins_has_loaded_its_share_before_it_says_so(world: World) -> None:
+    three(world)
+    new = world.start("d", many(20))
+    while new.membership.state is not MemberState.STEADY:
+        world.run(0.01)
+    assert new.report.owned > 0
+
+
+def test_a_node_says_that_it_is_ready_without_waiting_for_the_next_heartbeat(world: World) -> None:
+    world.start("a", many(20))
+    world.run(0.2)
+    assert world.store.members["a"].state is MemberState.STEADY
+
+
+def test_a_standby_builds_no_message_for_what_its_owner_fired(world: World) -> None:
+    beats = three(world)
+    rendered = []
+    for beat in beats:
+        render = beat.outbox.render
+        beat.outbox.render = lambda occurrence, *, now, render=render: (  # type: ignore[method-assign]
+            rendered.append(occurrence) or render(occurrence, now=now)  # type: ignore[func-returns-value]
+        )
+    before = sum(world.fired().values())
+    world.run(5)
+    assert len(rendered) == sum(world.fired().values()) - before
 
 
 # --- faults -------------------------------------------------------------------------------------------------
@@ -174,6 +201,45 @@ def test_a_store_that_was_emptied_is_filled_again_without_a_double(world: World)
     assert recent == set(NAMES)
 
 
+def test_idle_cursors_that_redis_lost_are_back_before_they_are_needed(world: World) -> None:
+    world.start("a", many(5, every=3600.0))
+    world.run(1)
+    known = dict(world.store.cursors)
+    assert len(known) == 5
+    world.run(100)
+    world.store.cursors.clear()
+    world.store.members.clear()
+    world.store.fence = None
+    world.run(3)
+    assert world.store.cursors == known
+
+
+def test_a_fenced_node_reads_the_pool_anew_at_once(world: World) -> None:
+    world.start("a", many(20))
+    world.run(2)
+    store = world.store
+    assert store.fence is not None
+    store.fence = Fence(store.fence.config, store.now())
+    store.epoch = "another"
+    world.run(1.2)
+    check(world, lag=0.2)
+
+
+def test_a_cursor_that_was_removed_begins_now_and_fires_nothing_of_the_past(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.start("a", many(1))
+    world.run(120)
+    world.kill("a")
+    world.store.cursors.clear()
+    before = world.fired()
+    world.start("b", many(1))
+    world.run(LEASE + 5)
+    assert world.doubled() == []
+    assert sum((world.fired() - before).values()) <= LEASE + 5
+    assert "no cursor any more" in caplog.text
+
+
 # --- catching up --------------------------------------------------------------------------------------------
 
 
@@ -207,16 +273,23 @@ def test_none_skips_what_is_later_than_lease_and_handover(world: World) -> None:
 
 
 def test_a_long_backlog_does_not_starve_an_entry_that_is_due_now(world: World) -> None:
-    slow = [entry(f"slow{i}", 0.01) for i in range(5)]
-    world.start("a", catalog(*slow, entry("e0", 1.0)), batch_size=2)
+    beat = world.start(
+        "a", catalog(*(entry(f"slow{i}") for i in range(300)), entry("rare", 45.0)), batch_size=50
+    )
     world.run(1)
     world.store.available = False
-    world.run(30)
+    world.run(40)
     world.store.available = True
-    world.run(1)
-    before = world.seconds()
-    world.run(2)
-    assert any(name == "e0" and due > before for name, due in world.fired())
+    render = beat.outbox.render
+
+    def slowly(occurrence: Occurrence, *, now: datetime) -> tuple[Command, ...]:
+        world.clock.advance(0.005)  # a pass over all entries takes longer than one may
+        return render(occurrence, now=now)
+
+    beat.outbox.render = slowly  # type: ignore[method-assign]
+    while not any(name == "rare" for name, _ in world.fired()):
+        world.run(0.01)
+    assert world.seconds() < 45 + 2.5
 
 
 # --- definitions --------------------------------------------------------------------------------------------
@@ -382,6 +455,8 @@ def test_turns_stay_short_while_a_large_pool_changes(world: World) -> None:
     import time
 
     beat = world.start("n0", many(100_000, every=86_400.0))
+    read, pages = beat.ledger.read, []
+    beat.ledger.read = lambda names: (pages.append(len(names)), read(names))[1]  # type: ignore[method-assign]
     while beat.membership.state is not MemberState.STEADY or beat.report.loading:
         world.run(0.01)
     for i in range(1, 200):
@@ -398,3 +473,4 @@ def test_turns_stay_short_while_a_large_pool_changes(world: World) -> None:
         turns.append(time.perf_counter() - began)
     assert max(turns) < 2.0, "a turn must not work through the whole schedule"
     assert beat.report.owned < 2_000
+    assert max(pages) <= 500
