@@ -1,7 +1,7 @@
 """How a probe on the same host learns that a node's loop turns, without asking Redis.
 
-The loop writes, about once a second, one small JSON file into a directory that belongs to one user, Redis, key
-prefix and app.  What a reader finds, and what it means:
+The loop writes, about once a second, one small JSON file into a directory that belongs to one user, Redis,
+key prefix and app.  What a reader finds, and what it means:
 
 =====================================  ====================================================================
 file                                   meaning

@@ -137,6 +137,7 @@ class CeleryOutbox:
         headers["periodic_task_name"] = headers["dispatch_entry"] = name
         headers["dispatch_due"] = rfc3339(occurrence.due)
         headers["dispatch_node"] = self._node
+        headers["celery_beat_task"] = True  # Celery sets it itself, but not in every 5.5
         entry.options["headers"] = headers
         return entry
 

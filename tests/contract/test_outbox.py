@@ -85,6 +85,7 @@ def normal(raw: bytes | str) -> dict[str, Any]:
         "dispatch_due",
         "dispatch_node",
         "periodic_task_name",
+        "celery_beat_task",  # stock beat of 5.5 does not set it
     ):
         decoded["headers"].pop(key, None)
     for key in ("correlation_id", "reply_to", "delivery_tag", "expiration"):

@@ -7,11 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from celery_dispatch.redis_store.client import redis_client
+from celery_dispatch.redis_store.keys import Keys
 from tests.drills.cluster import Cluster, Spec
 from tests.drills.redis_server import Server, new_server, running_server
+from tests.servers import leaked_keys
 
-Watch = Callable[[Cluster], Cluster]
+
 MakeCluster = Callable[..., Cluster]
+
+#: Queues and bindings, the drills' own lists, and the pool of the test that has another prefix.
+_ALLOWED = ("celery*", "_kombu.binding.*", "unacked*", "taken", "drill:*", *Keys("shop").permanent)
 
 _CLUSTERS = pytest.StashKey[list[Cluster]]()
 
@@ -38,9 +44,13 @@ def _clusters(request: pytest.FixtureRequest) -> list[Cluster]:
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Server]:
-    """An empty server with an append-only file."""
+    """An empty server with an append-only file; what is left on it is looked through after the test."""
     with running_server(tmp_path / "redis") as server:
         yield server
+        client = redis_client(server.url, {})
+        leaked = leaked_keys(client, Keys("celery-dispatch"), _ALLOWED)
+        client.close()
+        assert leaked == []
 
 
 @pytest.fixture

@@ -221,6 +221,7 @@ def test_a_fenced_node_reads_the_pool_anew_at_once(world: World) -> None:
     assert store.fence is not None
     store.fence = Fence(store.fence.config, store.now())
     store.epoch = "another"
+    world.beats["a"].next_beat = world.clock.monotonic() + 5
     world.run(1.2)
     check(world, lag=0.2)
 
