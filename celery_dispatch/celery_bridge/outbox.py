@@ -23,6 +23,7 @@ from celery.result import denied_join_result
 from kombu import Connection
 from kombu.exceptions import OperationalError
 from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from celery_dispatch.celery_bridge.broker import masked
@@ -38,7 +39,8 @@ beat_logger = logging.getLogger("celery.beat")
 
 Apply = Callable[..., Any]
 
-_OUTAGES = (OperationalError, RedisConnectionError, RedisTimeoutError)
+#: What says that the broker cannot be used now, whatever is being sent.
+_OUTAGES = (RedisConnectionError, RedisTimeoutError, ReadOnlyError, OutOfMemoryError, OperationalError)
 
 
 def rfc3339(moment: datetime) -> str:
@@ -160,9 +162,10 @@ def _options(options: dict[str, Any] | None, now: datetime) -> dict[str, Any]:
 
 
 def _is_outage(error: BaseException | None) -> bool:
-    """Whether a connection error is anywhere in the chain: Celery wraps them."""
-    while error is not None:
-        if isinstance(error, _OUTAGES):
-            return True
+    """Whether the broker is at fault rather than the entry; Celery and kombu wrap what was raised first."""
+    chain: list[BaseException] = []
+    while error is not None and error not in chain:
+        chain.append(error)
         error = error.__cause__ or error.__context__
-    return False
+    refusals = [each for each in chain if isinstance(each, ResponseError) and not isinstance(each, _OUTAGES)]
+    return not refusals and any(isinstance(each, _OUTAGES) for each in chain)

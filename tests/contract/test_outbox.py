@@ -245,6 +245,24 @@ def test_wrong_arguments_are_the_entrys_fault(app: Celery, outbox: CeleryOutbox)
         render(outbox, app, args=(1,))
 
 
+def test_a_queue_key_of_another_type_is_the_entrys_fault(
+    app: Celery, outbox: CeleryOutbox, client: redis.Redis
+) -> None:
+    client.set("second", "not a list")
+    with pytest.raises(EntryError, match="WRONGTYPE"):
+        render(outbox, app, queue="second")
+
+
+def test_a_broker_that_goes_away_while_rendering_is_nobodys_fault(app: Celery, outbox: CeleryOutbox) -> None:
+    outbox.connect()
+    channel = outbox.connection.default_channel
+    channel.client.connection_pool.disconnect()
+    channel.pool.connection_kwargs["port"] = free_port()
+    channel.pool.disconnect()
+    with pytest.raises(StoreUnavailable, match="routing tables"):
+        render(outbox, app, queue="topics")
+
+
 def test_a_broker_that_is_away_is_nobodys_fault() -> None:
     away = Celery("away", broker=f"redis://127.0.0.1:{free_port()}/0", set_as_current=False)
     with pytest.raises(StoreUnavailable, match="cannot be reached"):

@@ -13,11 +13,10 @@ from tests.drills.cluster import Cluster, Spec
 from tests.drills.redis_server import Server, new_server, running_server
 from tests.servers import leaked_keys
 
-
 MakeCluster = Callable[..., Cluster]
 
 #: Queues and bindings, the drills' own lists, and the pool of the test that has another prefix.
-_ALLOWED = ("celery*", "_kombu.binding.*", "unacked*", "taken", "drill:*", *Keys("shop").permanent)
+_ALLOWED = ("celery", "celery\x06*", "taken", "_kombu.*", "unacked*", "drill:*", *Keys("shop").permanent)
 
 _CLUSTERS = pytest.StashKey[list[Cluster]]()
 

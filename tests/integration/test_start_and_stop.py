@@ -153,7 +153,7 @@ def test_a_queue_key_of_another_type_spoils_one_entry(server: Server, make_clust
     cluster.redis.set("taken", "not a list")
     with Collector(server.url) as collector:
         process = cluster.beat("one").process
-        wait_until(lambda: len(collector) >= 12, STARTS, why=lambda: process.log)
+        wait_until(lambda: len(collector) >= 12, 15, why=lambda: process.log)
         assert {arrival.entry for arrival in collector.arrivals} == set(entries)
         wait_until(lambda: "spoilt" in process.log and "WRONGTYPE" in process.log, 5, why=lambda: process.log)
         cluster.redis.delete("taken")
