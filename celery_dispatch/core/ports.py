@@ -174,7 +174,7 @@ class Claim:
 class ClaimStatus(Enum):
     WON = "won"  #: the cursor is ``wanted``, by this claim or by an earlier try of the same one
     LOST = "lost"  #: the cursor is another one; the result carries it
-    EARLY = "early"  #: ``wanted.due`` is later than the server's time
+    EARLY = "early"  #: it fires or skips an occurrence that is not due yet by the server's time
     FAILED = "failed"  #: this entry's commands were refused; nothing was pushed, the cursor stands
 
 

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import json
 import logging
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 import pytest
 
 from celery_dispatch.core.entry import CatchUp, Cursor, Fence, Occurrence
-from celery_dispatch.core.ports import Command, Damaged, MemberState
+from celery_dispatch.core.ports import Claim, ClaimReply, Command, Damaged, MemberState
 from celery_dispatch.core.ring import Ring
 from celery_dispatch.core.sweep import GRACE
 from tests.unit.world import HANDOVER, LEASE, START, Beat, World, catalog, entry, many
@@ -95,6 +97,50 @@ def test_a_standby_builds_no_message_for_what_its_owner_fired(world: World) -> N
     before = sum(world.fired().values())
     world.run(5)
     assert len(rendered) == sum(world.fired().values()) - before
+
+
+def batches(beat: Beat) -> list[int]:
+    """The sizes of the batches that a node claims from now on."""
+    sizes: list[int] = []
+    claim = beat.ledger.claim
+
+    def counting(fence: Fence, claims: Sequence[Claim]) -> ClaimReply:
+        sizes.append(len(claims))
+        return claim(fence, claims)
+
+    beat.ledger.claim = counting  # type: ignore[method-assign]
+    return sizes
+
+
+def test_a_batch_goes_out_when_it_holds_as_many_as_it_may(world: World) -> None:
+    beat = world.start("a", many(25), batch_size=10)
+    world.run(0.5)
+    sizes = batches(beat)
+    world.run(0.6)
+    assert sizes == [10, 10, 5]
+
+
+def test_a_batch_goes_out_when_it_holds_a_megabyte(world: World) -> None:
+    beat = world.start("a", many(5))
+    world.run(0.5)
+    sizes, large = batches(beat), Command("LPUSH", "celery", json.dumps({"entry": "x" * 400_000, "due": ""}))
+    beat.outbox.render = lambda occurrence, *, now: (large,)  # type: ignore[method-assign]
+    world.run(0.6)
+    assert sizes == [3, 2]
+
+
+def test_a_batch_goes_out_after_a_tenth_of_a_second(world: World) -> None:
+    beat = world.start("a", many(5))
+    world.run(0.5)
+    sizes, render = batches(beat), beat.outbox.render
+
+    def slowly(occurrence: Occurrence, *, now: datetime) -> tuple[Command, ...]:
+        world.clock.advance(0.06)
+        return render(occurrence, now=now)
+
+    beat.outbox.render = slowly  # type: ignore[method-assign]
+    world.run(0.6)
+    assert sizes[:3] == [2, 2, 1]
 
 
 # --- faults -------------------------------------------------------------------------------------------------
