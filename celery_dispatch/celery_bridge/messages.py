@@ -20,7 +20,7 @@ from kombu.transport import redis as kombu_redis
 from celery_dispatch.core.ports import Command
 from celery_dispatch.errors import ConfigError
 
-__all__ = ["capture_connection"]
+__all__ = ["capture_connection", "capturing_producer"]
 
 _SOCKET_TIMEOUT = 2.0  # seconds; kombu's default is to wait for ever
 _CONNECT_TIMEOUT = 1.0
@@ -92,10 +92,28 @@ class _CapturingTransport:
         super().__init__(*args, **kwargs)
         self.captured: list[Command] = []
 
+
+class _DeclaringOnce:
+    """Asks kombu once for each queue, not once for each message; mixed into the app's producer class."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._declared: dict[int, Any] = {}  # held, so that an id is not used again
+
+    def maybe_declare(self, entity: Any, retry: bool = False, **retry_policy: Any) -> Any:
+        if id(entity) in self._declared:
+            return None
+        answer = super().maybe_declare(entity, retry, **retry_policy)  # type: ignore[misc]
+        if getattr(entity, "can_cache_declaration", False):
+            self._declared[id(entity)] = entity
+        return answer
+
     def forget_declarations(self) -> None:
         """Let the next publish declare its queues and bindings anew, as after Redis was emptied."""
-        self.state.clear()  # type: ignore[attr-defined]
-        self.client.declared_entities.clear()  # type: ignore[attr-defined]
+        connection: Any = self.connection  # type: ignore[attr-defined]
+        self._declared.clear()
+        connection.declared_entities.clear()
+        connection.transport.state.clear()
 
 
 def capture_connection(app: Celery) -> Connection:
@@ -118,3 +136,9 @@ def capture_connection(app: Celery) -> Connection:
     capturing: Any = type("CapturingTransport", (_CapturingTransport, transport), {"Channel": channel})
     connection.transport_cls = capturing
     return connection
+
+
+def capturing_producer(app: Celery, connection: Connection) -> Any:
+    """The app's own kind of producer on a capturing connection, with ``forget_declarations()``."""
+    kind = type("CapturingProducer", (_DeclaringOnce, app.amqp.Producer), {})
+    return kind(connection, auto_declare=False)

@@ -27,7 +27,7 @@ from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from celery_dispatch.celery_bridge.broker import masked
-from celery_dispatch.celery_bridge.messages import capture_connection
+from celery_dispatch.celery_bridge.messages import capture_connection, capturing_producer
 from celery_dispatch.core.entry import Occurrence
 from celery_dispatch.core.ports import Command
 from celery_dispatch.errors import EntryError, StoreUnavailable
@@ -92,7 +92,7 @@ class CeleryOutbox:
         try:
             connection.connect()
             self._verify(connection)
-            self._producer = self._app.amqp.Producer(connection, auto_declare=False)
+            self._producer = capturing_producer(self._app, connection)
         except _OUTAGES as error:
             broker = masked(str(self._app.conf.broker_write_url))
             raise StoreUnavailable(f"The broker {broker} cannot be reached: {error}") from error
@@ -103,7 +103,7 @@ class CeleryOutbox:
         transport: Any = self.connection.transport
         commands = self._publish(occurrence, now, transport.captured)
         if not commands:
-            transport.forget_declarations()
+            self._producer.forget_declarations()
             commands = self._publish(occurrence, now, transport.captured)
         return commands
 
