@@ -28,7 +28,7 @@ from celery_dispatch.core.recurrence import Nominal, Polled
 from celery_dispatch.core.report import NodeReport
 from celery_dispatch.core.ring import STANDBY
 from celery_dispatch.core.timeline import Item, Timeline
-from celery_dispatch.errors import EntryError
+from celery_dispatch.errors import EntryError, StoreError
 
 __all__ = ["Firing", "is_behind"]
 
@@ -51,6 +51,10 @@ def is_behind(stored: Stored, known: Cursor) -> bool:
     if stored is None:
         return True
     return isinstance(stored, Cursor) and (stored.revision, stored.due) < (known.revision, known.due)
+
+
+def _words(error: Exception) -> str:
+    return str(error) if isinstance(error, EntryError) else repr(error)
 
 
 class Firing:
@@ -144,8 +148,10 @@ class Firing:
             if step is None:
                 return None
             commands = self._outbox.render(Occurrence(entry, step.due), now=now) if step.fire else ()
-        except EntryError as error:
-            self._fail(item, str(error))
+        except StoreError:
+            raise
+        except Exception as error:  # whatever it is, it is this entry's and no other's
+            self._fail(item, _words(error))
             return None
         wanted = item.cursor.advance(
             step.due,
@@ -248,8 +254,8 @@ class Firing:
             else:
                 base = item.cursor.base(item.entry.definition, self.fence)
                 item.due = cast(Nominal, item.entry.recurrence).following(item.cursor.due, base)
-        except EntryError as error:
-            self._fail(item, str(error))
+        except Exception as error:  # schedules run user code
+            self._fail(item, _words(error))
             return
         self._set_alarm(item, item.due)
 

@@ -440,6 +440,31 @@ def test_an_entry_that_cannot_be_rendered_is_reported_and_the_others_go_on(
     assert beat.report.snapshot()["errors"] == {}
 
 
+class Broken:
+    """A recurrence whose code fails in a way that nobody foresaw."""
+
+    def following(self, last: datetime, after: datetime) -> datetime:
+        raise ZeroDivisionError("of all things")
+
+    def latest(self, last: datetime, now: datetime) -> tuple[datetime, int] | None:
+        raise ZeroDivisionError("of all things")
+
+
+def test_an_unforeseen_error_of_one_entry_stops_neither_the_others_nor_the_loop(world: World) -> None:
+    beat = world.start("a", catalog(entry("bad", Broken()), entry("e0"), entry("worse")))
+    render = beat.outbox.render
+
+    def failing(occurrence: Occurrence, *, now: datetime) -> tuple[Command, ...]:
+        if occurrence.entry.name == "worse":
+            raise RecursionError("deeper than anybody thought")
+        return render(occurrence, now=now)
+
+    beat.outbox.render = failing  # type: ignore[method-assign]
+    world.run(4)
+    assert world.missing(["e0"], world.seconds() - 0.1) == []
+    assert sorted(beat.report.snapshot()["errors"]) == ["bad", "worse"]
+
+
 def test_a_queue_that_refuses_the_message_spoils_one_entry(world: World) -> None:
     beat = world.start("a", many(2))
     world.store.refused.add("celery")
