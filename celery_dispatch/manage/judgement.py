@@ -60,12 +60,12 @@ class Bench:
         state, error_text = self._state(known, entry, stored, next_due)
         return replace(known, state=state, next_due=next_due, error=error_text)
 
-    def base(self, entry: Entry, stored: Stored) -> datetime | None:
-        """The instant that its next due must be later than, if a cursor tells it."""
+    def grid(self, entry: Entry, stored: Stored) -> tuple[datetime, datetime] | None:
+        """The last due, and the instant that the next must be later than, if a cursor tells them."""
         if not isinstance(stored, Cursor) or self._is_foreign(entry, stored):
             return None
         fence = self.pool.fence
-        return stored.base(entry.definition, fence) if fence is not None else stored.due
+        return stored.due, stored.base(entry.definition, fence) if fence is not None else stored.due
 
     def _known(self, name: str, entry: Entry | None, stored: Stored) -> EntryReport:
         """What does not depend on the state."""
@@ -97,10 +97,11 @@ class Bench:
         return isinstance(stored, Cursor) and stored.definition != entry.definition and not self.is_in_force
 
     def _next_due(self, entry: Entry, stored: Stored) -> datetime | None:
-        base = self.base(entry, stored)
-        if base is None or not isinstance(entry.recurrence, Nominal):
+        grid = self.grid(entry, stored)
+        if grid is None or not isinstance(entry.recurrence, Nominal):
             return None
-        return entry.recurrence.following(base, base)
+        last, after = grid
+        return entry.recurrence.following(last, after)
 
     def _state(
         self, known: EntryReport, entry: Entry, stored: Stored, next_due: datetime | None

@@ -213,16 +213,16 @@ def _dues(bench: Bench, name: str, stored: Stored, count: int) -> Dues:
         return Dues(
             name, now, (), error="Its schedule only knows whether it is due now, not when it will be."
         )
-    base = bench.base(entry, stored)
-    last = base if base is not None else _whole_ms(now)
+    grid = bench.grid(entry, stored)
+    last, after = grid or (_whole_ms(now), _whole_ms(now))
     dues: list[datetime] = []
     try:
         for _ in range(count):
-            last = entry.recurrence.following(last, last)
+            last = after = entry.recurrence.following(last, after)
             dues.append(last)
     except EntryError as error:
-        return Dues(name, now, tuple(dues), assumed=base is None, error=str(error))
-    return Dues(name, now, tuple(dues), assumed=base is None)
+        return Dues(name, now, tuple(dues), assumed=grid is None, error=str(error))
+    return Dues(name, now, tuple(dues), assumed=grid is None)
 
 
 def _whole_ms(moment: datetime) -> datetime:

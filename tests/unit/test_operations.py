@@ -223,12 +223,12 @@ def test_two_definitions_under_one_fingerprint_are_an_error() -> None:
     assert state_of(made, "x") is EntryState.ERROR
 
 
-def test_changed_definition_is_next_due_after_the_switch() -> None:
+def test_changed_definition_is_next_due_after_the_switch_on_the_grid_of_its_last_due() -> None:
     old = cursor(SINCE - timedelta(days=1), "d0", effective_from=SINCE - timedelta(days=2))
-    made = sources(entry("x", Every(7200)), rows={"x": old})
+    made = sources(entry("x", Every(5 * 3600)), rows={"x": old})
     detail = read_entry(made, "x")
     assert detail is not None
-    assert detail.report.next_due == SINCE + timedelta(hours=2)
+    assert detail.report.next_due == SINCE + timedelta(hours=1)
 
 
 def test_anchored_entry_has_no_last_due() -> None:
