@@ -38,9 +38,9 @@ from celery_dispatch.core.keeper import Keeper
 from celery_dispatch.core.node import Node
 from celery_dispatch.core.pool import Identity, Membership
 from celery_dispatch.core.report import NodeReport
-from celery_dispatch.errors import ConfigError
+from celery_dispatch.errors import ConfigError, StoreUnavailable
 from celery_dispatch.liveness import TurnFile, directory_for
-from celery_dispatch.redis_store.client import redis_client, same_server
+from celery_dispatch.redis_store.client import redis_client, same_server, translated
 from celery_dispatch.redis_store.keys import Keys
 from celery_dispatch.redis_store.ledger import RedisLedger
 from celery_dispatch.redis_store.listener import RedisListener
@@ -49,6 +49,8 @@ from celery_dispatch.redis_store.pool import RedisPool
 __all__ = ["DispatchScheduler"]
 
 logger = logging.getLogger(__name__)
+
+_RETRY = 0.5  # seconds between tries to reach Redis at start
 
 
 class DispatchScheduler(Scheduler):
@@ -72,7 +74,6 @@ class DispatchScheduler(Scheduler):
     def tick(self, *args: Any, **kwargs: Any) -> float:
         if self._running is None:
             self._running = _Running(self)
-            self._running.start()
         self._running.turn(longest=float(self.max_interval or 1))
         return 0.0
 
@@ -120,6 +121,8 @@ class _Running:
         report = NodeReport(_about(config))
         self._wakes: SimpleQueue[None] = SimpleQueue()
         self._turning = False
+        self._joined = False
+        self._waiting = ""
         self._clients = [redis_client(config.redis_url, config.redis_options) for _ in range(3)]
         for_claims, for_heartbeats, for_wakes = self._clients
         membership = Membership(
@@ -156,17 +159,14 @@ class _Running:
         self._turns = TurnFile(
             directory_for(masked(config.redis_url), config.key_prefix, app.main or ""), node
         )
-        logger.info("Node %s joins the pool %r at %s", node, config.key_prefix, masked(config.redis_url))
-
-    def start(self) -> None:
-        self._keeper.start()
+        self._welcome = f"Node {node} joins the pool {config.key_prefix!r} at {masked(config.redis_url)}"
 
     def turn(self, *, longest: float) -> None:
         """One pass of the node, then a wait for its next alarm, a wake, or ``longest`` seconds."""
         self._turning = True
         try:
             self._turns.touch(time.monotonic())
-            wait = self._node.turn()
+            wait = self._node.turn() if self._joined or self._join() else _RETRY
         finally:
             self._turning = False
         try:
@@ -174,6 +174,25 @@ class _Running:
                 self._wakes.get(timeout=min(wait, longest))
         except Empty:
             return
+
+    def _join(self) -> bool:
+        """Whether this node may take a place in the pool: Redis lets it in, and is the broker too.
+
+        Until then nothing is written, so that a beat with a wrong setting leaves no trace.
+        """
+        try:
+            with translated():
+                self._clients[0].ping()
+            self._outbox.connect()
+        except StoreUnavailable as error:
+            if not self._waiting:
+                logger.error("Waiting for Redis, trying again every %g s: %s", _RETRY, error)
+            self._waiting = str(error)
+            return False
+        logger.info(self._welcome)
+        self._keeper.start()
+        self._joined = True
+        return True
 
     def stop(self) -> None:
         """Leave the pool; close this thread's connections too, unless a signal interrupted their use."""

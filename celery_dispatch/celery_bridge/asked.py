@@ -28,7 +28,7 @@ __all__ = ["Aligned", "Asked", "Pinned", "WallClock"]
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MILLISECOND = timedelta(milliseconds=1)
 _COUNTED = 1000  # dues of a gap that are counted by stepping
-_REMEMBERED = 4096  # answers kept per schedule
+_REMEMBERED = 64  # answers kept per schedule
 _CLOCK_CHANGE = timedelta(hours=3)  # longer than any change of a zone's offset but a change of its date
 _SAME_EVENT = timedelta(seconds=1)  # ephem finds one event up to 0.2 s apart from two starting points
 _CACHED = ("tz", "utc_enabled")

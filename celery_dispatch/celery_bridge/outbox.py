@@ -22,15 +22,21 @@ from celery.beat import ScheduleEntry
 from celery.result import denied_join_result
 from kombu import Connection
 from kombu.exceptions import OperationalError
+from redis.exceptions import (
+    AuthenticationError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import OutOfMemoryError, ReadOnlyError, ResponseError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from celery_dispatch.celery_bridge.broker import masked
 from celery_dispatch.celery_bridge.messages import capture_connection, capturing_producer
 from celery_dispatch.core.entry import Occurrence
 from celery_dispatch.core.ports import Command
-from celery_dispatch.errors import EntryError, StoreUnavailable
+from celery_dispatch.errors import EntryError, StoreRefused, StoreUnavailable
 
 __all__ = ["CeleryOutbox", "rfc3339", "task_id"]
 
@@ -90,13 +96,22 @@ class CeleryOutbox:
             return
         connection = capture_connection(self._app)
         try:
-            connection.connect()
+            connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
             self._verify(connection)
             self._producer = capturing_producer(self._app, connection)
-        except _OUTAGES as error:
-            broker = masked(str(self._app.conf.broker_write_url))
-            raise StoreUnavailable(f"The broker {broker} cannot be reached: {error}") from error
+        except Exception as error:
+            connection.release()
+            raise self._translated(error) from error
         self._connection = connection
+
+    def _translated(self, error: Exception) -> Exception:
+        """The error of connecting, as this package's own."""
+        broker = masked(str(self._app.conf.broker_write_url))
+        if any(isinstance(each, AuthenticationError) for each in _chain(error)):
+            return StoreRefused(f"The broker {broker} refused the login ({error}). Check broker_url.")
+        if _is_outage(error):
+            return StoreUnavailable(f"The broker {broker} cannot be reached: {error}")
+        return error
 
     def render(self, occurrence: Occurrence, *, now: datetime) -> tuple[Command, ...]:
         self.connect()
@@ -117,16 +132,38 @@ class CeleryOutbox:
             connection.release()
 
     def _publish(self, occurrence: Occurrence, now: datetime, captured: list[Command]) -> tuple[Command, ...]:
+        """The commands of one message.
+
+        What looks like an outage is one if this outbox's own connection does not answer.  If it does, the
+        connection was renewed meanwhile, and a second try settles whether the entry's own code has an outage.
+        """
+        try:
+            return self._captured(occurrence, now, captured)
+        except Exception as error:
+            if not _is_outage(error):
+                raise EntryError(str(error)) from error
+            self._check_answer(error)
+        try:
+            return self._captured(occurrence, now, captured)
+        except Exception as error:
+            raise EntryError(str(error)) from error
+
+    def _captured(
+        self, occurrence: Occurrence, now: datetime, captured: list[Command]
+    ) -> tuple[Command, ...]:
         captured.clear()
         entry = self._prepared(occurrence, now)
-        try:
-            with denied_join_result():  # beat reads no results: do not subscribe to each of them
-                self._apply_async(entry, producer=self._producer, advance=False)
-        except Exception as error:
-            if _is_outage(error):
-                raise StoreUnavailable(f"The broker's routing tables cannot be read: {error}") from error
-            raise EntryError(str(error)) from error
+        with denied_join_result():  # beat reads no results: do not subscribe to each of them
+            self._apply_async(entry, producer=self._producer, advance=False)
         return tuple(captured)
+
+    def _check_answer(self, error: Exception) -> None:
+        channel: Any = self.connection.default_channel
+        try:
+            with channel.conn_or_acquire() as client:
+                client.ping()
+        except RedisError:
+            raise StoreUnavailable(f"The broker's routing tables cannot be read: {error}") from error
 
     def _prepared(self, occurrence: Occurrence, now: datetime) -> ScheduleEntry:
         """A copy of the payload for one fire; the user's own options stay as they are."""
@@ -161,11 +198,17 @@ def _options(options: dict[str, Any] | None, now: datetime) -> dict[str, Any]:
     return result
 
 
-def _is_outage(error: BaseException | None) -> bool:
+def _is_outage(error: Exception) -> bool:
     """Whether the broker is at fault rather than the entry; Celery and kombu wrap what was raised first."""
+    chain = _chain(error)
+    refusals = [each for each in chain if isinstance(each, ResponseError) and not isinstance(each, _OUTAGES)]
+    return not refusals and any(isinstance(each, _OUTAGES) for each in chain)
+
+
+def _chain(error: BaseException | None) -> list[BaseException]:
+    """The error and those that led to it."""
     chain: list[BaseException] = []
     while error is not None and error not in chain:
         chain.append(error)
         error = error.__cause__ or error.__context__
-    refusals = [each for each in chain if isinstance(each, ResponseError) and not isinstance(each, _OUTAGES)]
-    return not refusals and any(isinstance(each, _OUTAGES) for each in chain)
+    return chain

@@ -50,7 +50,12 @@ def is_behind(stored: Stored, known: Cursor) -> bool:
     """Whether the ledger has lost what this node knows of an entry."""
     if stored is None:
         return True
-    return isinstance(stored, Cursor) and (stored.revision, stored.due) < (known.revision, known.due)
+    return isinstance(stored, Cursor) and _progress(stored) < _progress(known)
+
+
+def _progress(cursor: Cursor) -> tuple[int, bool, datetime]:
+    """What orders two cursors of one entry: a fresh anchor yields to any that has fired or skipped."""
+    return cursor.revision, cursor.fired + cursor.skipped > 0, cursor.due
 
 
 def _words(error: Exception) -> str:
@@ -87,15 +92,16 @@ class Firing:
 
     def fire(self) -> None:
         """One pass over everything that is due now.  Raises ``StoreError`` and ``FencedError``."""
-        began = self._clock.monotonic()
+        ends = self._clock.monotonic() + _PASS
         now = self._clock.now()
         popped: list[Item] = []
         try:
-            while items := self._timeline.pop_due(now, self._batch_size):
-                popped += items
-                self._fire_batch(items)
-                if self._clock.monotonic() - began > _PASS:
+            while self._clock.monotonic() < ends:
+                items = self._timeline.pop_due(now, self._batch_size)
+                if not items:
                     break
+                popped += items
+                self._fire_batch(items, ends)
             self._put_back()
         finally:
             self._lost.clear()
@@ -103,7 +109,8 @@ class Firing:
                 if not item.ticket:
                     self.reckon(item)
 
-    def _fire_batch(self, items: list[Item]) -> None:
+    def _fire_batch(self, items: list[Item], ends: float) -> None:
+        """Work through ``items``, or as many as can be by ``ends``, in monotonic seconds."""
         began, size = self._clock.monotonic(), 0
         batch: list[tuple[Item, Claim]] = []
         for item in self._ask(items):
@@ -115,6 +122,8 @@ class Firing:
             if size >= _BATCH_BYTES or self._clock.monotonic() - began >= _BATCH_SECONDS:
                 self._claim(batch)
                 began, size, batch = self._clock.monotonic(), 0, []
+                if began > ends:
+                    return
         if batch:
             self._claim(batch)
 
@@ -140,6 +149,10 @@ class Firing:
     def _prepare(self, item: Item) -> Claim | None:
         """The claim of the item's occurrence; ``None`` if there is none to make now."""
         assert self.fence is not None
+        if item.due <= item.cursor.due and not item.polled:
+            return (
+                None  # its due could not be reckoned: try that again, never fire what the cursor has passed
+            )
         entry, now = item.entry, self._clock.now()
         try:
             if item.cursor.conflicts(entry.definition, self.fence):
@@ -220,6 +233,9 @@ class Firing:
             self._lost.append((item, stored))
         else:
             item.cursor = stored
+            if self.fence is not None and not stored.conflicts(item.entry.definition, self.fence):
+                item.failures = 0
+                self._report.well(item.entry.name)  # somebody could fire it
 
     def _put_back(self) -> None:
         """Write what this node knows over cursors that went back or went missing."""
@@ -255,6 +271,7 @@ class Firing:
                 base = item.cursor.base(item.entry.definition, self.fence)
                 item.due = cast(Nominal, item.entry.recurrence).following(item.cursor.due, base)
         except Exception as error:  # schedules run user code
+            item.due = item.cursor.due
             self._fail(item, _words(error))
             return
         self._set_alarm(item, item.due)

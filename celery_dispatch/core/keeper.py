@@ -63,8 +63,9 @@ class Keeper:
         self._inbox.put(_WAKE)
 
     def _run(self) -> None:
-        while not self._wait(self._beat()):
-            pass
+        delay = 0.0
+        while not self._wait(delay):
+            delay = self._beat()
         self._leave()
 
     def _wait(self, delay: float) -> bool:
@@ -73,10 +74,8 @@ class Keeper:
         woken = False
         while True:
             left = (_GATHER if woken else delay) - (time.monotonic() - began)
-            if left <= 0:
-                return False
             try:
-                word = self._inbox.get(timeout=left)
+                word = self._inbox.get(timeout=max(left, 0.0))
             except Empty:
                 return False
             if word == _STOP:
@@ -93,6 +92,8 @@ class Keeper:
             return min(_BACKOFF, self._interval)
         except Exception:
             logger.exception("The heartbeat of node %s failed", self._membership.identity.node)
+            return self._interval
+        if changed is None:
             return self._interval
         if self.outage is not None:
             logger.warning("Node %s is back in the pool", self._membership.identity.node)

@@ -172,7 +172,8 @@ class Node:
     def _load(self, view: View) -> None:
         """Bring a slice of the noted entries in line with the view."""
         self._retry_damaged()
-        if not self._pending:
+        joining = view.in_force and self._membership.state is MemberState.JOINING
+        if not self._pending and not joining:
             return
         unread = self._re_rank_some(view)
         if unread:
@@ -190,6 +191,7 @@ class Node:
             if rank == OTHER:
                 self._timeline.drop(name)
                 self._damaged.discard(name)
+                self._report.well(name)
                 done.append(name)
             elif item is not None and not must_read:
                 self._firing.re_rank(item, rank)
@@ -215,7 +217,9 @@ class Node:
             return
         reply = self._ledger.claim(view.fence, claims)
         for claim, result in zip(claims, reply.results):
-            if result.status is not ClaimStatus.EARLY:
+            if result.status is ClaimStatus.EARLY:  # the clock went back: what this node knows is ahead of it
+                self._resume_at = self._clock.monotonic() + _OUTAGE_WAIT
+            else:
                 self._hold(view, claim.name, result.stored)
 
     def _opening(self, view: View, name: str, stored: Stored) -> Claim | None:
@@ -223,16 +227,13 @@ class Node:
         item = self._timeline.get(name)
         if item is not None and is_behind(stored, item.cursor):
             return Claim(name, stored if isinstance(stored, Cursor) else None, item.cursor)
-        anchor = self._anchor(name, view)
         if stored is None:
-            return Claim(name, None, anchor)
-        if (
-            isinstance(stored, Cursor)
-            and stored.is_tombstone
-            and view.fence.since - stored.effective_from > GRACE
-        ):
-            return Claim(name, stored, replace(anchor, revision=stored.revision + 1))
-        return None
+            return Claim(name, None, self._anchor(name, view))
+        if isinstance(stored, Damaged) or not stored.is_tombstone:
+            return None
+        if view.fence.since - stored.effective_from <= GRACE:
+            return None
+        return Claim(name, stored, replace(self._anchor(name, view), revision=stored.revision + 1))
 
     def _anchor(self, name: str, view: View) -> Cursor:
         """Where an entry without a cursor begins: when its config came into force.
@@ -248,12 +249,12 @@ class Node:
         return replace(anchor, due=now.replace(microsecond=now.microsecond // 1000 * 1000))
 
     def _hold(self, view: View, name: str, stored: Stored) -> None:
-        if not isinstance(stored, Cursor):
+        if isinstance(stored, Damaged):
             self._pending.pop(name, None)
-            if isinstance(stored, Damaged):
-                self._damaged.add(name)
-                self._report.error(name, f"its cursor is damaged ({stored.reason}): {stored.raw[:200]!r}")
-            return
+            self._damaged.add(name)
+            self._report.error(name, f"its cursor is damaged ({stored.reason}): {stored.raw[:200]!r}")
+        if not isinstance(stored, Cursor):
+            return  # still pending unless it is damaged: look again
         item = self._timeline.get(name)
         if item is None:
             entry = self._catalog.entries[name]

@@ -110,11 +110,14 @@ class Membership:
         """The loop holds what the ring gives it; said to the pool with the next heartbeat."""
         self._state = MemberState.STEADY
 
-    def beat(self) -> bool:
-        """Renew the lease if the loop turns; whether the view changed.  Raises ``StoreError``."""
+    def beat(self) -> bool | None:
+        """Renew the lease and say whether the view changed; ``None`` if not, for the loop does not turn.
+
+        Raises ``StoreError``.
+        """
         if self._clock.monotonic() - self._last_turn > self._lease.total_seconds() / 2:
             logger.warning("The lease of node %s is not renewed: its loop does not turn", self.identity.node)
-            return False
+            return None
         sent = self._clock.monotonic()
         try:
             pulse = self._pool.heartbeat(self._heartbeat(), known_epoch=self._epoch)

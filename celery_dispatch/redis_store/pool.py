@@ -37,7 +37,7 @@ class RedisPool:
 
     @translated()
     def read(self) -> PoolState:
-        with self._client.pipeline(transaction=True) as pipe:
+        with self._client.pipeline(transaction=False) as pipe:
             pipe.time()
             pipe.hmget(self._keys.pool, ["schema", "epoch", "config", "since"])
             pipe.zrange(self._keys.nodes, 0, -1, withscores=True)

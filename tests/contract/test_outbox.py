@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
@@ -11,14 +12,14 @@ from typing import Any
 import pytest
 import redis
 from celery import Celery
-from celery.beat import ScheduleEntry, Scheduler
+from celery.beat import BeatLazyFunc, ScheduleEntry, Scheduler
 from celery.signals import before_task_publish
 from kombu import Exchange, Queue
 
 from celery_dispatch.celery_bridge.outbox import CeleryOutbox, task_id
 from celery_dispatch.core.entry import Entry, Occurrence
 from celery_dispatch.core.ports import Command
-from celery_dispatch.errors import ConfigError, EntryError, StoreUnavailable
+from celery_dispatch.errors import ConfigError, EntryError, StoreRefused, StoreUnavailable
 from tests.servers import Server, free_port
 from tests.unit.world import Every
 
@@ -261,6 +262,34 @@ def test_a_broker_that_goes_away_while_rendering_is_nobodys_fault(app: Celery, o
     channel.pool.disconnect()
     with pytest.raises(StoreUnavailable, match="routing tables"):
         render(outbox, app, queue="topics")
+
+
+def test_an_outage_of_what_the_users_own_code_talks_to_is_the_entrys_fault(
+    app: Celery, outbox: CeleryOutbox
+) -> None:
+    def cached() -> int:
+        raise redis.ConnectionError("the cache is away")
+
+    with pytest.raises(EntryError, match="the cache is away"):
+        render(outbox, app, args=(BeatLazyFunc(cached), 2))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"headers": ["x"]}, {"countdown": float("inf")}, {"expires": 1e12}, {"link": threading.Lock()}],
+    ids=str,
+)
+def test_options_that_cannot_be_used_are_the_entrys_fault(
+    app: Celery, outbox: CeleryOutbox, options: dict[str, Any]
+) -> None:
+    with pytest.raises(EntryError):
+        render(outbox, app, **options)
+
+
+def test_a_wrong_password_of_the_broker_is_refused_with_the_cure(server: Server, client: redis.Redis) -> None:
+    locked = Celery("locked", broker=server.url.replace("//", "//nobody:wrong@"), set_as_current=False)
+    with pytest.raises(StoreRefused, match="login"):
+        make(locked).connect()
 
 
 def test_a_broker_that_is_away_is_nobodys_fault() -> None:

@@ -165,8 +165,12 @@ def test_a_wrong_password_ends_the_first_ticks_with_its_cure(
         tick_for_ever(scheduler)
 
 
-def test_another_database_than_the_brokers_is_refused(build: Build, app: Celery, server: Server) -> None:
+def test_another_database_than_the_brokers_is_refused_and_left_untouched(
+    build: Build, app: Celery, server: Server, client: redis.Redis
+) -> None:
     app.conf.dispatch_redis_url = server.url.replace("/0", "/1")
     scheduler = build(max_interval=1)
     with pytest.raises(ConfigError, match="not the Redis of the pool"):
         tick_for_ever(scheduler)
+    client.select(1)
+    assert client.keys() == []

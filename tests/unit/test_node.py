@@ -11,7 +11,8 @@ from celery_dispatch.core.entry import CatchUp, Cursor, Fence, Occurrence
 from celery_dispatch.core.ports import Claim, ClaimReply, Command, Damaged, MemberState
 from celery_dispatch.core.ring import Ring
 from celery_dispatch.core.sweep import GRACE
-from tests.unit.world import HANDOVER, LEASE, START, Beat, World, catalog, entry, many
+from celery_dispatch.errors import EntryError
+from tests.unit.world import HANDOVER, LEASE, START, Beat, Every, World, catalog, entry, many
 
 NAMES = [f"e{i}" for i in range(20)]
 
@@ -141,6 +142,22 @@ def test_a_batch_goes_out_after_a_tenth_of_a_second(world: World) -> None:
     beat.outbox.render = slowly  # type: ignore[method-assign]
     world.run(0.6)
     assert sizes[:3] == [2, 2, 1]
+
+
+def test_slow_messages_do_not_keep_the_loop_from_turning(world: World) -> None:
+    beat = world.start("a", many(400))
+    world.run(0.5)
+    render = beat.outbox.render
+
+    def slowly(occurrence: Occurrence, *, now: datetime) -> tuple[Command, ...]:
+        world.clock.advance(0.04)
+        return render(occurrence, now=now)
+
+    beat.outbox.render = slowly  # type: ignore[method-assign]
+    world.clock.advance(1)
+    began = world.clock.monotonic()
+    beat.node.turn()
+    assert world.clock.monotonic() - began < 1.5
 
 
 # --- faults -------------------------------------------------------------------------------------------------
@@ -285,6 +302,30 @@ def test_a_cursor_that_was_removed_begins_now_and_fires_nothing_of_the_past(
     assert world.doubled() == []
     assert sum((world.fired() - before).values()) <= LEASE + 5
     assert "no cursor any more" in caplog.text
+
+
+def test_a_fresh_anchor_does_not_take_the_place_of_a_cursor_that_a_live_node_knows(world: World) -> None:
+    entries = many(60, every=30.0)
+    for name in "abc":
+        world.start(name, entries)
+    world.run(40)
+    known = {name: cursor for name, cursor in world.store.cursors.items() if isinstance(cursor, Cursor)}
+    world.store.cursors.clear()
+    world.store.members.clear()
+    world.store.fence = None
+    world.run(5)
+    again = {name: cursor for name, cursor in world.store.cursors.items() if isinstance(cursor, Cursor)}
+    assert {name: cursor.due for name, cursor in again.items()} == {
+        name: cursor.due for name, cursor in known.items()
+    }
+
+
+def test_joining_a_pool_that_is_well_raises_no_alarm(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    world.start("a", many(20))
+    world.run(70)
+    world.start("b", many(20))
+    world.run(3)
+    assert "no cursor" not in caplog.text
 
 
 # --- catching up --------------------------------------------------------------------------------------------
@@ -465,6 +506,53 @@ def test_an_unforeseen_error_of_one_entry_stops_neither_the_others_nor_the_loop(
     assert sorted(beat.report.snapshot()["errors"]) == ["bad", "worse"]
 
 
+class Flaky(Every):
+    """A schedule whose calendar is away for a while; asked through its own clock."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(1.0)
+        self._world = world
+
+    def following(self, last: datetime, after: datetime) -> datetime:
+        if 3 < self._world.seconds() < 7:
+            raise EntryError("the calendar is away")
+        return super().following(last, after)
+
+
+@pytest.mark.parametrize("catch_up", CatchUp)
+def test_a_due_that_cannot_be_reckoned_fires_nothing_again(world: World, catch_up: CatchUp) -> None:
+    entries = catalog(entry("flaky", Flaky(world), catch_up=catch_up), entry("e0"))
+    for name in "ab":
+        world.start(name, entries)
+    world.run(15)
+    assert world.doubled() == []
+    assert world.missing(["e0"], world.seconds() - 0.1) == []
+    assert any(name == "flaky" and due > 8 for name, due in world.fired())
+
+
+def test_an_entry_that_could_never_be_reckoned_is_never_fired(world: World) -> None:
+    world.start("a", catalog(entry("bad", Broken(), catch_up=CatchUp.ALL)))
+    world.run(5)
+    world.kill("a")
+    world.start("b", catalog(entry("bad", Broken(), catch_up=CatchUp.ALL)))
+    world.run(15)
+    assert sum(world.fired().values()) == 0
+
+
+def test_an_error_is_not_reported_any_more_by_a_node_that_let_go_of_the_entry(world: World) -> None:
+    beats = three(world)
+    for beat in beats:
+        beat.outbox.failing["e0"] = "boom"
+    world.run(3)
+    for name in "de":
+        world.start(name, many(20)).outbox.failing["e0"] = "boom"
+    world.run(5)
+    for beat in world.beats.values():
+        beat.outbox.failing.clear()
+    world.run(70)
+    assert [beat.id for beat in world.beats.values() if beat.report.snapshot()["errors"]] == []
+
+
 def test_a_queue_that_refuses_the_message_spoils_one_entry(world: World) -> None:
     beat = world.start("a", many(2))
     world.store.refused.add("celery")
@@ -503,6 +591,12 @@ def test_a_polled_schedule_is_fired_once_by_three_nodes(world: World) -> None:
     assert [int(due) for due in dues] == [3, 6, 9, 12]
 
 
+def test_a_node_without_an_entry_is_ready_too(world: World) -> None:
+    beat = world.start("a", catalog())
+    world.run(0.2)
+    assert beat.membership.state is MemberState.STEADY
+
+
 # --- liveness -----------------------------------------------------------------------------------------------
 
 
@@ -510,7 +604,7 @@ def test_a_loop_that_hangs_loses_its_place(world: World, caplog: pytest.LogCaptu
     beat = world.start("a", many(1))
     world.run(1)
     world.clock.advance(LEASE)
-    assert beat.membership.beat() is False
+    assert beat.membership.beat() is None
     assert "does not turn" in caplog.text
 
 
