@@ -76,7 +76,8 @@ def _of_configs(pool: PoolReport, config: str) -> Iterator[Problem]:
         yield Problem(
             f"{_count(len(others), 'node')} stand{'s' if len(others) == 1 else ''} by with another config "
             f"than the one in force: {_names(node.id for node in others)}.",
-            "Finish the deploy; if there is none, let all beats run the same code and settings.",
+            "Finish the deploy; if there is none, let all beats run the same code and settings. "
+            "If these are two apps, give each its own dispatch_key_prefix.",
             Severity.WARNING,
         )
     if config != pool.fence.config:
@@ -115,7 +116,7 @@ def _of_entries(pool: PoolReport, wrong: Sequence[EntryReport]) -> Iterator[Prob
         if names:
             verb = "is" if len(names) == 1 else "are"
             yield Problem(f"{_entries(len(names))} {verb} {what}: {_names(iter(names))}.", cure)
-    named = sum(entry.state is EntryState.ERROR for entry in wrong)
+    named = sum(entry.state in (EntryState.ERROR, EntryState.DAMAGED) for entry in wrong)
     reported = max((node.error_count for node in pool.alive), default=0)
     if reported > named:
         yield Problem(f"A node reports errors of {reported - named:,} more entries.", "Look into the logs.")

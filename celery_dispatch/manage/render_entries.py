@@ -12,9 +12,11 @@ from rich.text import Text
 from celery_dispatch.core.ports import Damaged
 from celery_dispatch.manage.pieces import Column, fitted_table, noted, pair_grid, state_words
 from celery_dispatch.manage.reports import Dues, EntryDetail, EntryList, EntryState
-from celery_dispatch.manage.words import clock_time, duration, relative
+from celery_dispatch.manage.words import clock_time, duration, relative, shorten
 
 __all__ = ["dues_view", "entries_view", "entry_view"]
+
+_LONGEST_NAME = 100  # characters in a table; --json has the whole
 
 _ENTRY_STYLES = {
     EntryState.SCHEDULED: "green",
@@ -44,7 +46,7 @@ def _entry_table(report: EntryList, width: int) -> Table:
     """By how much each is missed: owner and state stay, the task goes first."""
     entries, now = report.entries, report.now
     columns = [
-        Column("name", [entry.name for entry in entries], least=20),
+        Column("name", [shorten(entry.name, _LONGEST_NAME) for entry in entries], least=20),
         Column("task", [entry.sketch.task or "-" for entry in entries], least=20, drop=5),
         Column("schedule", [entry.sketch.schedule or "-" for entry in entries], least=14, drop=3),
         Column("next due", [_when(entry.next_due, now) for entry in entries], right=True),

@@ -254,3 +254,10 @@ def test_offset_of_another_zone_becomes_utc() -> None:
     zone = timezone(timedelta(hours=2))
     dues = dues_document(Dues("x", NOW.astimezone(zone), (NOW.astimezone(zone),)))
     assert dues["dues"] == ["2026-01-02T03:04:05.678Z"]
+
+
+def test_a_name_of_hundreds_of_characters_leaves_room_for_the_other_columns() -> None:
+    long = replace(REPORT, name="x" * 300)
+    text = printed(entries_view(EntryList(NOW, (long,), matched=1, total=1), 1000), 1000)
+    assert LONG in text
+    assert max(map(len, text.splitlines())) < 300
