@@ -150,9 +150,8 @@ class Firing:
         """The claim of the item's occurrence; ``None`` if there is none to make now."""
         assert self.fence is not None
         if item.due <= item.cursor.due and not item.polled:
-            return (
-                None  # its due could not be reckoned: try that again, never fire what the cursor has passed
-            )
+            # Its due could not be reckoned.  That is tried again; what the cursor has passed is never fired.
+            return None
         entry, now = item.entry, self._clock.now()
         try:
             if item.cursor.conflicts(entry.definition, self.fence):
