@@ -70,7 +70,7 @@ def test_a_beat_that_is_stopped_leaves_at_once(server: Server, make_cluster: Mak
 def test_a_beat_waits_for_redis_and_says_so(away: Server, make_cluster: MakeCluster) -> None:
     cluster = make_cluster(away, every(5))
     process = cluster.beat("early-bird").process
-    wait_until(lambda: "cannot reach" in process.log, STARTS, why=lambda: process.log)
+    wait_until(lambda: "Waiting for Redis" in process.log, STARTS, why=lambda: process.log)
     assert process.alive
     away.start()
     with Collector(away.url) as collector:
@@ -80,7 +80,7 @@ def test_a_beat_waits_for_redis_and_says_so(away: Server, make_cluster: MakeClus
 
 def test_a_beat_that_waits_for_redis_can_be_stopped(away: Server, make_cluster: MakeCluster) -> None:
     process = make_cluster(away, every(5)).beat("early-bird").process
-    wait_until(lambda: "cannot reach" in process.log, STARTS, why=lambda: process.log)
+    wait_until(lambda: "Waiting for Redis" in process.log, STARTS, why=lambda: process.log)
     process.terminate()
     assert process.wait(10) == 0, process.log
 
