@@ -189,7 +189,7 @@ class _Running:
                 logger.error("Waiting for Redis, trying again every %g s: %s", _RETRY, error)
             self._waiting = str(error)
             return False
-        logger.info(self._welcome)
+        logger.log(logging.WARNING if self._waiting else logging.INFO, "%s", self._welcome)
         self._keeper.start()
         self._joined = True
         return True

@@ -211,8 +211,8 @@ class Firing:
 
     def _won(self, item: Item, claim: Claim, now: datetime, detail: str) -> None:
         assert claim.wanted is not None and claim.expected is not None
-        item.cursor, item.failures = claim.wanted, 0
-        self._report.well(item.entry.name)
+        item.cursor = claim.wanted
+        self._well(item)
         self._report.skipped += claim.wanted.skipped - claim.expected.skipped
         if claim.wanted.fired == claim.expected.fired:
             return
@@ -233,8 +233,7 @@ class Firing:
         else:
             item.cursor = stored
             if self.fence is not None and not stored.conflicts(item.entry.definition, self.fence):
-                item.failures = 0
-                self._report.well(item.entry.name)  # somebody could fire it
+                self._well(item)  # somebody could fire it
 
     def _put_back(self) -> None:
         """Write what this node knows over cursors that went back or went missing."""
@@ -256,11 +255,17 @@ class Firing:
             logger.error("Entry %r cannot be fired: %s. Trying again with backoff.", item.entry.name, message)
         self._timeline.arm(item, self._clock.now() + timedelta(seconds=wait))
 
+    def _well(self, item: Item) -> None:
+        item.failures = 0
+        if self._report.well(item.entry.name):
+            logger.warning("Entry %r can be fired again", item.entry.name)
+
     # --- alarms ---------------------------------------------------------------------------------------------
 
     def reckon(self, item: Item) -> None:
         """Compute the item's next due from its cursor and set its alarm."""
         assert self.fence is not None
+        was_unknown = item.failures > 0 and item.due <= item.cursor.due
         try:
             if item.polled:
                 now = self._clock.now()
@@ -273,6 +278,8 @@ class Firing:
             item.due = item.cursor.due
             self._fail(item, _words(error))
             return
+        if was_unknown:
+            self._well(item)
         self._set_alarm(item, item.due)
 
     def re_rank(self, item: Item, rank: int) -> None:

@@ -38,9 +38,9 @@ class NodeReport:
         self._errors[name] = message
         return news
 
-    def well(self, name: str) -> None:
-        """It can again; unknown names are fine."""
-        self._errors.pop(name, None)
+    def well(self, name: str) -> bool:
+        """It can again, or is not this node's any more; whether that is news."""
+        return self._errors.pop(name, None) is not None
 
     def snapshot(self) -> dict[str, Any]:
         """JSON-ready; the lag is that of the last 1,000 occurrences, in milliseconds."""

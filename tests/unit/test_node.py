@@ -530,6 +530,20 @@ def test_a_due_that_cannot_be_reckoned_fires_nothing_again(world: World, catch_u
     assert any(name == "flaky" and due > 8 for name, due in world.fired())
 
 
+def test_an_error_of_a_schedule_is_over_as_soon_as_it_can_be_asked_again(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    daily = Flaky(world)
+    daily.step = timedelta(days=1)
+    world.run(4)
+    beat = world.start("a", catalog(entry("daily", daily)))
+    world.run(1)
+    assert "the calendar is away" in str(beat.report.snapshot()["errors"])
+    world.run(15)
+    assert beat.report.snapshot()["errors"] == {}
+    assert "can be fired again" in caplog.text
+
+
 def test_an_entry_that_could_never_be_reckoned_is_never_fired(world: World) -> None:
     world.start("a", catalog(entry("bad", Broken(), catch_up=CatchUp.ALL)))
     world.run(5)
