@@ -20,7 +20,7 @@ from celery_dispatch.core.ports import Claim, ClaimReply, ClaimResult, ClaimStat
 from celery_dispatch.redis_store.client import error_text, is_outage, translated
 from celery_dispatch.redis_store.codec import decode_cursor
 from celery_dispatch.redis_store.keys import Keys
-from celery_dispatch.redis_store.scripts import ClaimScript
+from celery_dispatch.redis_store.claim_scripts import ClaimScript
 
 __all__ = ["RedisLedger"]
 

@@ -11,7 +11,7 @@ from celery_dispatch.core.ports import Heartbeat, PoolState, Pulse
 from celery_dispatch.redis_store.client import translated
 from celery_dispatch.redis_store.codec import from_micros, from_ms
 from celery_dispatch.redis_store.keys import Keys
-from celery_dispatch.redis_store.scripts import HeartbeatScript, check_schema, members_of
+from celery_dispatch.redis_store.pool_scripts import HeartbeatScript, check_schema, members_of
 
 __all__ = ["RedisPool"]
 
