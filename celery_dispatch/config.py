@@ -17,9 +17,11 @@ from datetime import timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from celery_dispatch.celery_bridge.broker import masked, objection, redis_of
+from celery_dispatch.address import Deployment, InvalidAddress, parse_address
+from celery_dispatch.celery_bridge.broker import is_redis, masked, redis_of
 from celery_dispatch.core.entry import CatchUp
 from celery_dispatch.errors import ConfigError
+from celery_dispatch.given import GivenSettings
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -42,7 +44,8 @@ class Config:
     """All settings, checked; see the settings reference for their meaning and defaults.
 
     ``config_version`` is ``None`` where the fingerprint decides, ``catch_up_window`` where nothing is too
-    old.  ``redis_url`` and ``redis_options`` may hold passwords and stay out of the ``repr``.
+    old, ``metrics_port`` and ``report_interval`` where there is none of it.  ``redis_url`` and
+    ``redis_options`` may hold passwords and stay out of the ``repr``.
     """
 
     redis_url: str = field(repr=False)
@@ -57,11 +60,19 @@ class Config:
     catch_up_window: timedelta | None = None
     batch_size: int = 500
     node_name: str = field(default_factory=socket.gethostname)
+    metrics_port: int | None = None
+    metrics_address: str = "127.0.0.1"
+    report_interval: timedelta | None = None
+
+    @property
+    def at_most_once(self) -> bool:
+        """Whether a message that may have been sent is rather lost than repeated."""
+        return self.delivery == "at_most_once"
 
     @classmethod
     def from_app(cls, app: Celery) -> Config:
         """The configuration of ``app``; raises one ``ConfigError`` that lists everything that is wrong."""
-        settings = _Settings(app.conf)
+        settings = GivenSettings(app.conf)
         problems = [*_unknown(settings)]
         values: dict[str, Any] = {}
         for name, parse in _PARSERS.items():
@@ -80,55 +91,14 @@ class Config:
         return cls(**values)
 
 
-# --- where settings are found -------------------------------------------------------------------------------
+# --- names --------------------------------------------------------------------------------------------------
 
 
-class _Settings:
-    """The settings that the user gave, by the names that the user wrote; Celery's defaults are left out."""
-
-    def __init__(self, conf: Any) -> None:
-        conf.get(_OURS)  # the first read makes a pending configuration load
-        self._conf = conf
-        self._given: list[Any] = list(conf.maps[:-1])
-        self.prefix: str = conf.prefix or ""
-
-    def find(self, name: str) -> tuple[str, Any]:
-        """The name as written (or as it would have to be) and the value, ``None`` if not given."""
-        names: tuple[str, ...] = self._conf._to_keys(name)
-        for mapping in self._given:
-            for key in names:
-                if key in mapping:
-                    return key, mapping[key]
-        return names[0], None
-
-    def ours(self) -> Iterator[tuple[str, str]]:
-        """The name as written and the plain name of each ``dispatch_*`` setting, unknown ones included.
-
-        A function or module of a configuration module is no setting, whatever its name.
-        """
-        namespaced = self.prefix + (_OURS.upper() if self.prefix.isupper() else _OURS)
-        for mapping in self._given:
-            for key in mapping:
-                if not isinstance(key, str):
-                    continue
-                if key.startswith(namespaced):
-                    plain = key[len(self.prefix) :].lower()
-                elif key.startswith(_OURS):
-                    plain = key
-                else:
-                    continue
-                if plain[len(_OURS) :] in _PARSERS or not _is_code(mapping[key]):
-                    yield key, plain
-
-
-def _is_code(value: object) -> bool:
-    return callable(value) or type(value).__name__ == "module"
-
-
-def _unknown(settings: _Settings) -> Iterator[str]:
-    for written, plain in dict(settings.ours()).items():
-        if plain[len(_OURS) :] not in _PARSERS:
-            hint = suggestion(plain, [_OURS + name for name in _PARSERS])
+def _unknown(settings: GivenSettings) -> Iterator[str]:
+    known = [_OURS + name for name in _PARSERS]
+    for written, plain in dict(settings.beginning_with(_OURS, known=known)).items():
+        if plain not in known:
+            hint = suggestion(plain, known)
             if hint and written != plain:
                 hint = settings.find(hint)[0]
             cure = f"did you mean {hint}?" if hint else "remove it"
@@ -190,10 +160,13 @@ def _text(pattern: re.Pattern[str], rule: str) -> Callable[[object], str]:
     return parse
 
 
-def _batch_size(value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= 5000:
-        raise InvalidValue("must be a whole number from 1 to 5000")
-    return value
+def _whole(least: int, most: int) -> Callable[[object], int]:
+    def parse(value: object) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+            raise InvalidValue(f"must be a whole number from {least} to {most}")
+        return value
+
+    return parse
 
 
 def _options(value: object) -> Mapping[str, Any]:
@@ -205,9 +178,10 @@ def _options(value: object) -> Mapping[str, Any]:
 def _redis_url(value: object) -> str:
     if not isinstance(value, str):
         raise InvalidValue("must be a URL such as 'redis://localhost:6379/0'")
-    wrong = objection(value)
-    if wrong:
-        raise InvalidValue(wrong)
+    try:
+        parse_address(value)
+    except InvalidAddress as wrong:
+        raise InvalidValue(str(wrong)) from None
     return value
 
 
@@ -222,12 +196,15 @@ _PARSERS: Mapping[str, Callable[[Any], Any]] = {
     "delivery": _one_of("at_least_once", "at_most_once"),
     "catch_up": parse_catch_up,
     "catch_up_window": parse_window,
-    "batch_size": _batch_size,
+    "batch_size": _whole(1, 5000),
     "node_name": _text(_TOKEN, "without white space"),
+    "metrics_port": _whole(1, 65_535),
+    "metrics_address": _text(_TOKEN, "without white space, such as '0.0.0.0'"),
+    "report_interval": _duration(1, 86_400),
 }
 
 
-def _contradictions(settings: _Settings, values: Mapping[str, Any]) -> Iterator[str]:
+def _contradictions(settings: GivenSettings, values: Mapping[str, Any]) -> Iterator[str]:
     def of(name: str) -> tuple[str, timedelta]:
         return settings.find(_OURS + name)[0], values.get(name, defaults[name])
 
@@ -251,31 +228,47 @@ def _contradictions(settings: _Settings, values: Mapping[str, Any]) -> Iterator[
 # --- the broker ---------------------------------------------------------------------------------------------
 
 
-def _broker(app: Celery, settings: _Settings, values: dict[str, Any]) -> Iterator[str]:
+def _broker(app: Celery, settings: GivenSettings, values: dict[str, Any]) -> Iterator[str]:
     """Problems with the broker; takes the dispatch Redis from it where no URL was given."""
     if app.conf.task_always_eager:
         name = settings.find("task_always_eager")[0]
         yield f"{name} = True: beat would run the tasks itself instead of sending them; unset it for beat"
-    url_name, given = settings.find(_OURS + "redis_url")
+    given = settings.find(_OURS + "redis_url")[1]
+    problem = None if given is not None else _take_over(app, settings, values)
+    if problem:
+        yield problem
+    url, options = values.get("redis_url"), values.get("redis_options", {})
+    if url and parse_address(url).deployment is Deployment.SENTINEL and not _master_name(url, options):
+        where = settings.find(_OURS + "redis_options" if given else "broker_transport_options")[0]
+        yield f"{where} lacks 'master_name': the name under which the Sentinels know the master"
+
+
+def _take_over(app: Celery, settings: GivenSettings, values: dict[str, Any]) -> str | None:
+    """Make the broker the dispatch Redis as well; what is wrong where that cannot be."""
+    url_name = settings.find(_OURS + "redis_url")[0]
     broker_name = settings.find("broker_url")[0]
-    connection: Any = app.connection_for_write()
-    transport = str(connection.transport_cls)
-    if transport not in ("redis", "rediss"):
-        cure = "name one Redis server by redis://" if transport == "sentinel" else "let it name a Redis"
-        both = f", the one of {url_name}" if given is not None else ""
-        yield (
-            f"{broker_name}: the transport {transport!r} cannot be used; brokers other than the dispatch "
-            f"Redis (one server, redis:// or rediss://) are not supported by this version: {cure}{both}"
-        )
-    elif len(connection.alt) > 1:
-        yield f"{broker_name} names {len(connection.alt)} brokers; this version fires through one: name one"
-    elif given is None:
-        try:
-            url, options = redis_of(connection)
-            values["redis_url"] = _redis_url(url)
-            values["redis_options"] = MappingProxyType({**options, **values.get("redis_options", {})})
-        except InvalidValue as wrong:
-            yield f"{broker_name} = {masked(str(app.conf.broker_write_url))!r}: {wrong}; or set {url_name}"
+    shown = f"{broker_name} = {masked(str(app.conf.broker_write_url))!r}"
+    cure = f"set {url_name} to the Redis that the nodes are to share"
+    try:
+        connection: Any = app.connection_for_write()
+    except Exception as error:  # a transport that does not exist, or whose library does not
+        return f"{shown}: {error}"
+    if not is_redis(connection):
+        return f"{url_name} is not set, and the broker is no Redis ({connection.transport_cls}): {cure}"
+    if len(connection.alt) > 1 and connection.transport_cls != "sentinel":
+        several = f"{broker_name} names {len(connection.alt)} Redis servers, and the nodes must share one"
+        return f"{several}: {cure}, one server, Sentinels or a Cluster"
+    try:
+        url, options = redis_of(connection)
+        values["redis_url"] = _redis_url(url)
+        values["redis_options"] = MappingProxyType({**options, **values.get("redis_options", {})})
+    except InvalidValue as wrong:
+        return f"{shown}: {wrong}; or set {url_name}"
+    return None
+
+
+def _master_name(url: str, options: Mapping[str, Any]) -> object:
+    return options.get("master_name") or parse_address(url).options.get("master_name")
 
 
 # --- what may be shown --------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import redis
 
 from celery_dispatch.redis_store.client import redis_client
 from celery_dispatch.redis_store.keys import Keys
+from tests.rabbitmq import RabbitMQ, running_rabbitmq
 from tests.servers import KINDS, Server, leaked_keys, running
 
 
@@ -35,6 +36,13 @@ def server_of() -> Iterator[Callable[[str], Server]]:
 def server(request: pytest.FixtureRequest, server_of: Callable[[str], Server]) -> Server:
     """Each of the servers in turn; shared by the session, so leave it running."""
     return server_of(request.param)
+
+
+@pytest.fixture(scope="session")
+def rabbitmq() -> Iterator[RabbitMQ]:
+    """The session's RabbitMQ; start it again if you stop it, and give queues names of your own."""
+    with running_rabbitmq() as broker:
+        yield broker
 
 
 @pytest.fixture

@@ -28,9 +28,10 @@ from celery_dispatch.errors import EntryError
 if TYPE_CHECKING:
     from celery_dispatch.config import Config
 
-__all__ = ["definition_of", "fingerprint_of"]
+__all__ = ["definition_of", "facet_of", "fingerprint_of", "routing_settings", "schedule_facet"]
 
 _LENGTH = 16
+_FACET = 8  # hex characters; tells two values apart, and nothing rests on it
 _MOST_VALUES = 1_000_000  # in the arguments of one entry
 _MOST_STATE = 2_000  # in an object that JSON has no word for
 _ROUTING = (
@@ -81,8 +82,7 @@ def definition_of(
     app's time zone, which matters to everything but plain intervals.  Raises ``EntryError`` for a value
     that contains itself.
     """
-    plain = type(schedule) is _INTERVAL and not schedule.relative
-    when = [_schedule(schedule, _Budget(_MOST_STATE)), None if plain else _zone(zone)]
+    when = _when(schedule, zone)
     return _digest(_text([task, when, args or (), kwargs or {}, options or {}, dispatch]))
 
 
@@ -93,22 +93,56 @@ def fingerprint_of(definitions: Mapping[str, str], app: Celery, config: Config) 
     """
     if config.config_version is not None:
         return config.config_version
-    conf: Any = app.conf
-    transport = conf.broker_transport_options or {}
-    routing = {name: getattr(conf, name, None) for name in _ROUTING}
-    queues = routing["task_queues"]
-    if queues is not None and not isinstance(queues, Mapping):
-        routing["task_queues"] = sorted(map(_text, queues))
+    routing, transport = _routing(app)
     return _digest(
         _text(
             [
                 sorted(definitions.items()),
                 routing,
-                {name: transport[name] for name in _TRANSPORT if name in transport},
+                transport,
                 [config.catch_up.value, config.catch_up_window],
             ]
         )
     )
+
+
+def routing_settings(app: Celery, config: Config) -> Mapping[str, object]:
+    """The settings that go into a fingerprint, by the names that Celery knows them by."""
+    routing, transport = _routing(app)
+    return {
+        **routing,
+        **{f"broker_transport_options[{name!r}]": value for name, value in transport.items()},
+        "dispatch_catch_up": config.catch_up.value,
+        "dispatch_catch_up_window": config.catch_up_window,
+        "dispatch_config_version": config.config_version,
+    }
+
+
+def facet_of(value: object) -> str:
+    """8 hex characters for one value, equal in every process; raises ``EntryError`` if it contains itself."""
+    return _digest(_text(value))[:_FACET]
+
+
+def schedule_facet(schedule: Any, zone: tzinfo) -> str:
+    """``facet_of`` a schedule of Celery's, as it is due in ``zone``."""
+    return facet_of(_when(schedule, zone))
+
+
+def _routing(app: Celery) -> tuple[dict[str, object], dict[str, object]]:
+    """What routes the messages: settings, and options of the broker's transport."""
+    conf: Any = app.conf
+    given = conf.broker_transport_options or {}
+    routing = {name: getattr(conf, name, None) for name in _ROUTING}
+    queues = routing["task_queues"]
+    if queues is not None and not isinstance(queues, Mapping):
+        routing["task_queues"] = sorted(map(_text, queues))
+    return routing, {name: given[name] for name in _TRANSPORT if name in given}
+
+
+def _when(schedule: Any, zone: tzinfo) -> list[object]:
+    """A schedule in canonical form, and the zone where it matters."""
+    plain = type(schedule) is _INTERVAL and not schedule.relative
+    return [_schedule(schedule, _Budget(_MOST_STATE)), None if plain else _zone(zone)]
 
 
 def _digest(text: str) -> str:

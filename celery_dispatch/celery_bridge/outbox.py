@@ -1,70 +1,51 @@
-"""From an occurrence to the commands that put its message on the broker, and the log lines of stock beat.
+"""From an occurrence to its message, and from its message to the broker; and the log lines of stock beat.
 
-The message contract, on top of what Celery itself sends: headers ``dispatch_entry``, ``dispatch_due``,
-``dispatch_node``, ``celery_beat_task`` and ``periodic_task_name``, and a task id that is the UUIDv5 of
-prefix, entry and due, so that a message which is published again is recognisable.  Relative ``countdown``
-and ``expires`` are turned into instants by the pool's clock, so that a node whose own clock is wrong sends
-none that are.
+One connection serves both: ``messages`` captures on it what Celery publishes, ``publishing`` and ``confirms``
+send it.  It is opened by ``connect()`` alone.  When it is lost, rendering raises and publishing answers
+``UNKNOWN``, and the next ``connect()`` opens another one, on the next host if there are several.
 """
 
 from __future__ import annotations
 
-import copy
 import logging
-import numbers
-from collections.abc import Callable
-from datetime import datetime, timedelta, timezone
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Any
-from uuid import NAMESPACE_URL, uuid5
 
 from celery import Celery
 from celery.beat import ScheduleEntry
 from celery.result import denied_join_result
 from kombu import Connection
-from kombu.exceptions import OperationalError
-from redis.exceptions import (
-    AuthenticationError,
-    OutOfMemoryError,
-    ReadOnlyError,
-    RedisError,
-    ResponseError,
-)
-from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import TimeoutError as RedisTimeoutError
+from kombu.transport.pyamqp import Transport as AmqpTransport
 
 from celery_dispatch.celery_bridge.broker import masked
-from celery_dispatch.celery_bridge.messages import capture_connection, capturing_producer
+from celery_dispatch.celery_bridge.confirms import AmqpPublisher
+from celery_dispatch.celery_bridge.messages import Capture
+from celery_dispatch.celery_bridge.outages import is_outage, is_refusal, is_refused_login
+from celery_dispatch.celery_bridge.publishing import PlainPublisher, Publisher, RedisPublisher, unknown
+from celery_dispatch.celery_bridge.rendering import payload_of, prepared, rfc3339, task_id
+from celery_dispatch.celery_bridge.user_code import UserCode
 from celery_dispatch.core.entry import Occurrence
-from celery_dispatch.core.ports import Command
-from celery_dispatch.errors import EntryError, StoreRefused, StoreUnavailable
+from celery_dispatch.core.ports import Command, Path, Publication
+from celery_dispatch.errors import EntryError, StoreError, StoreRefused, StoreUnavailable
 
 __all__ = ["CeleryOutbox", "rfc3339", "task_id"]
 
 #: Stock beat's own logger: its "Sending due task" lines stay where people look for them.
 beat_logger = logging.getLogger("celery.beat")
 
-Apply = Callable[..., Any]
-
-#: What says that the broker cannot be used now, whatever is being sent.
-_OUTAGES = (RedisConnectionError, RedisTimeoutError, ReadOnlyError, OutOfMemoryError, OperationalError)
-
-
-def rfc3339(moment: datetime) -> str:
-    """``moment`` in UTC with milliseconds and ``Z``."""
-    return moment.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def task_id(key_prefix: str, entry: str, due: datetime) -> str:
-    """The id of an occurrence's message, equal whoever sends it."""
-    return str(uuid5(NAMESPACE_URL, f"{key_prefix}\n{entry}\n{rfc3339(due)}"))
+_ELSEWHERE = "the broker is not the Redis of the pool"
 
 
 class CeleryOutbox:
     """Renders occurrences whose payload is a ``celery.beat.ScheduleEntry``; implements the ``Outbox`` port.
 
-    ``apply_async(entry, producer=..., advance=False)`` is the scheduler's own, so that what users override
-    there keeps its effect.  ``verify`` is called with each
-    new connection and may refuse it.  The connection belongs to the thread that renders.
+    ``scheduler`` has ``apply_entry`` and ``apply_async`` as a ``celery.beat.Scheduler`` has, so that what
+    users override or patch there keeps its effect; while ``apply_entry`` runs, its ``apply_async`` is
+    covered by another.
+    ``same_store`` is asked of each new connection whether it leads to the Redis that the ledger writes to.
+    ``timeout``, in seconds, is how long ``publish`` waits for the broker's word.  The connection belongs to
+    the thread that renders.
     """
 
     def __init__(
@@ -73,142 +54,196 @@ class CeleryOutbox:
         *,
         key_prefix: str,
         node: str,
-        apply_async: Apply,
-        verify: Callable[[Connection], None] = lambda connection: None,
+        scheduler: Any,
+        same_store: Callable[[Connection], bool] = lambda connection: False,
+        timeout: float = 5.0,
     ) -> None:
         self._app = app
         self._key_prefix = key_prefix
         self._node = node
-        self._apply_async = apply_async
-        self._verify = verify
-        self._connection: Connection | None = None
+        self._scheduler = scheduler
+        self._decide_same_store = same_store
+        self._timeout = timeout
+        self._user_code = UserCode(app, scheduler)
+        self._plain_path = Path(False, False, _ELSEWHERE)
+        self._capture: Capture | None = None
+        self._publisher: Publisher | None = None
         self._producer: Any = None
 
     @property
     def connection(self) -> Connection:
         """The capturing connection; raises ``RuntimeError`` before ``connect()``."""
-        if self._connection is None:
+        if self._capture is None:
             raise RuntimeError("the outbox is not connected")
-        return self._connection
+        return self._capture.connection
+
+    # --- the connection -------------------------------------------------------------------------------------
 
     def connect(self) -> None:
-        if self._producer is not None:
-            return
-        connection = capture_connection(self._app)
+        if self._publisher is not None and not self._plain_path.same_store:
+            try:
+                trouble = self._publisher.check()
+            except Exception:  # whatever it is, another connection will show what is the matter
+                self._drop()
+            else:
+                if trouble:
+                    raise StoreUnavailable(f"The broker {self._broker()} cannot be used: {trouble}")
+        if self._publisher is None:
+            self._open()
+
+    def close(self) -> None:
+        publisher, capture = self._publisher, self._capture
+        self._publisher = self._producer = self._capture = None
+        if publisher is not None:
+            publisher.close()
+        if capture is not None:
+            capture.connection.release()
+
+    def _open(self) -> None:
+        if self._capture is None:
+            self._capture = Capture(self._app)
+        capture = self._capture
+        connection: Any = capture.connection
         try:
-            connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
-            self._verify(connection)
-            self._producer = capturing_producer(self._app, connection)
+            connection.ensure_connection(
+                max_retries=max(0, len(connection.alt) - 1),  # each host once
+                interval_start=0,
+                interval_step=0,
+                timeout=connection.connect_timeout,
+            )
+            publisher = _publisher_on(capture, timeout=self._timeout)
+            same_store = self._decide_same_store(connection)
+            self._producer = capture.producer()
         except Exception as error:
-            connection.release()
+            self._drop()
+            connection.maybe_switch_next()
             raise self._translated(error) from error
-        self._connection = connection
+        self._publisher = publisher
+        self._plain_path = Path(same_store, False, "" if same_store else _ELSEWHERE)
+
+    def _drop(self) -> None:
+        """Forget the connection without a word to the broker, which may not listen any more."""
+        self._publisher = self._producer = None
+        if self._capture is not None:
+            self._capture.connection.collect()
 
     def _translated(self, error: Exception) -> Exception:
         """The error of connecting, as this package's own."""
-        broker = masked(str(self._app.conf.broker_write_url))
-        if any(isinstance(each, AuthenticationError) for each in _chain(error)):
-            return StoreRefused(f"The broker {broker} refused the login ({error}). Check broker_url.")
-        if _is_outage(error):
-            return StoreUnavailable(f"The broker {broker} cannot be reached: {error}")
+        if isinstance(error, StoreError):  # the ledger's Redis, asked whether it is the broker
+            return error
+        if is_refused_login(error):
+            return StoreRefused(f"The broker {self._broker()} refused the login ({error}). Check broker_url.")
+        if is_outage(error):
+            return StoreUnavailable(f"The broker {self._broker()} cannot be reached: {error}")
+        if is_refusal(error):
+            return StoreRefused(
+                f"The broker {self._broker()} refused ({error}). Give the user of broker_url the right to it."
+            )
         return error
 
+    def _broker(self) -> str:
+        url: Any = self._app.conf.broker_write_url
+        return ";".join(masked(each) for each in (url.split(";") if isinstance(url, str) else url))
+
+    # --- rendering ------------------------------------------------------------------------------------------
+
+    def path(self, occurrence: Occurrence | None) -> Path:
+        if occurrence is None:
+            return self._plain_path
+        payload = occurrence.entry.payload
+        if not isinstance(payload, ScheduleEntry):  # rendering will say so
+            return self._plain_path
+        why = self._user_code.of(payload)
+        return Path(self._plain_path.same_store, True, why) if why else self._plain_path
+
     def render(self, occurrence: Occurrence, *, now: datetime) -> tuple[Command, ...]:
-        self.connect()
-        transport: Any = self.connection.transport
-        commands = self._publish(occurrence, now, transport.captured)
-        if not commands:
-            self._producer.forget_declarations()
-            commands = self._publish(occurrence, now, transport.captured)
-        return commands
-
-    def sent(self, occurrence: Occurrence) -> None:
-        entry = _payload(occurrence)
-        beat_logger.info("Scheduler: Sending due task %s (%s)", entry.name, entry.task)
-
-    def close(self) -> None:
-        connection, self._connection, self._producer = self._connection, None, None
-        if connection is not None:
-            connection.release()
-
-    def _publish(self, occurrence: Occurrence, now: datetime, captured: list[Command]) -> tuple[Command, ...]:
-        """The commands of one message.
+        """See the port.
 
         What looks like an outage is one if this outbox's own connection does not answer.  If it does, the
-        connection was renewed meanwhile, and a second try settles whether the entry's own code has an outage.
+        connection was renewed meanwhile, and a second try settles it; but not where that would run code of
+        the user again.
         """
+        if self._publisher is None:
+            self.connect()
         try:
-            return self._captured(occurrence, now, captured)
+            return self._captured(occurrence, now)
         except Exception as error:
-            if not _is_outage(error):
+            if not is_outage(error):
                 raise EntryError(str(error)) from error
-            self._check_answer(error)
+            self._must_answer(error)
+            if self._user_code.of(payload_of(occurrence)):
+                raise EntryError(str(error)) from error
         try:
-            return self._captured(occurrence, now, captured)
+            return self._captured(occurrence, now)
         except Exception as error:
             raise EntryError(str(error)) from error
 
-    def _captured(
-        self, occurrence: Occurrence, now: datetime, captured: list[Command]
-    ) -> tuple[Command, ...]:
+    def _captured(self, occurrence: Occurrence, now: datetime) -> tuple[Command, ...]:
+        assert self._capture is not None
+        captured = self._capture.commands
         captured.clear()
-        entry = self._prepared(occurrence, now)
+        entry = prepared(occurrence, key_prefix=self._key_prefix, node=self._node, now=now)
         with denied_join_result():  # beat reads no results: do not subscribe to each of them
-            self._apply_async(entry, producer=self._producer, advance=False)
+            if self._user_code.wraps_sending:
+                self._apply_entry(entry)
+            else:
+                self._scheduler.apply_async(entry, producer=self._producer, advance=False)
         return tuple(captured)
 
-    def _check_answer(self, error: Exception) -> None:
-        channel: Any = self.connection.default_channel
+    def _apply_entry(self, entry: ScheduleEntry) -> None:
+        """Send through ``apply_entry``, which keeps errors to itself, and raise what it kept."""
+        scheduler = self._scheduler
+        errors: list[Exception] = []
+        apply_async = scheduler.apply_async
+
+        def noting(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return apply_async(*args, **kwargs)
+            except Exception as error:
+                errors.append(error)
+                raise
+
+        covered = vars(scheduler).get("apply_async")
+        scheduler.apply_async = noting
         try:
-            with channel.conn_or_acquire() as client:
-                client.ping()
-        except RedisError:
+            scheduler.apply_entry(entry, producer=self._producer)
+        finally:
+            if covered is None:
+                del scheduler.apply_async
+            else:
+                scheduler.apply_async = covered
+        if errors:
+            raise errors[-1]
+
+    def _must_answer(self, error: Exception) -> None:
+        """Raise ``StoreUnavailable`` if the broker does not answer; ``error`` is why it is asked."""
+        assert self._publisher is not None
+        try:
+            self._publisher.probe()
+        except Exception as silence:
+            if not is_outage(silence):
+                raise
+            self._drop()
             raise StoreUnavailable(f"The broker's routing tables cannot be read: {error}") from error
 
-    def _prepared(self, occurrence: Occurrence, now: datetime) -> ScheduleEntry:
-        """A copy of the payload for one fire; the user's own options stay as they are."""
-        payload, name = _payload(occurrence), occurrence.entry.name
-        entry: ScheduleEntry = object.__new__(type(payload))
-        entry.__dict__.update(payload.__dict__)
-        entry.options = _options(payload.options, now)
-        entry.options.setdefault("task_id", task_id(self._key_prefix, name, occurrence.due))
-        headers = dict(entry.options.get("headers") or {})
-        headers["periodic_task_name"] = headers["dispatch_entry"] = name
-        headers["dispatch_due"] = rfc3339(occurrence.due)
-        headers["dispatch_node"] = self._node
-        headers["celery_beat_task"] = True  # Celery sets it itself, but not in every 5.5
-        entry.options["headers"] = headers
-        return entry
+    # --- publishing -----------------------------------------------------------------------------------------
+
+    def publish(self, messages: Sequence[tuple[Command, ...]]) -> list[Publication]:
+        if self._publisher is None:
+            return [unknown("there is no connection to the broker")] * len(messages)
+        return self._publisher.publish(messages)
+
+    def sent(self, occurrence: Occurrence) -> None:
+        if not self._user_code.wraps_sending:  # apply_entry has said so itself
+            entry = payload_of(occurrence)
+            beat_logger.info("Scheduler: Sending due task %s (%s)", entry.name, entry.task)
 
 
-def _payload(occurrence: Occurrence) -> ScheduleEntry:
-    payload = occurrence.entry.payload
-    if not isinstance(payload, ScheduleEntry):
-        raise EntryError(f"The payload of {occurrence.entry.name!r} is no ScheduleEntry: {payload!r}")
-    return payload
-
-
-def _options(options: dict[str, Any] | None, now: datetime) -> dict[str, Any]:
-    result: dict[str, Any] = copy.deepcopy(options) if options else {}
-    if isinstance(result.get("countdown"), numbers.Real):
-        result["eta"] = now + timedelta(seconds=float(result.pop("countdown")))
-    if isinstance(result.get("expires"), numbers.Real):
-        result["expires"] = now + timedelta(seconds=float(result["expires"]))
-    result["retry"] = False  # a second try would be a second message
-    return result
-
-
-def _is_outage(error: Exception) -> bool:
-    """Whether the broker is at fault rather than the entry; Celery and kombu wrap what was raised first."""
-    chain = _chain(error)
-    refusals = [each for each in chain if isinstance(each, ResponseError) and not isinstance(each, _OUTAGES)]
-    return not refusals and any(isinstance(each, _OUTAGES) for each in chain)
-
-
-def _chain(error: BaseException | None) -> list[BaseException]:
-    """The error and those that led to it."""
-    chain: list[BaseException] = []
-    while error is not None and error not in chain:
-        chain.append(error)
-        error = error.__cause__ or error.__context__
-    return chain
+def _publisher_on(capture: Capture, *, timeout: float) -> Publisher:
+    """The publisher that suits the transport of an open connection."""
+    connection: Any = capture.connection
+    if capture.speaks_redis:
+        return RedisPublisher(connection.default_channel)
+    if isinstance(connection.transport, AmqpTransport):
+        return AmqpPublisher(capture, timeout=timeout)
+    return PlainPublisher(capture)

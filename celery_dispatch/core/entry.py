@@ -12,8 +12,9 @@ nothing fired or skipped   anchored; the next due is later than ``due``
 anything else             ``due`` is the last occurrence that was fired or skipped
 ========================  ==========================================================================
 
-``effective_from`` is the instant at which the config switch took place that brought this definition.  An
-entry whose definition changed takes the new one with its first claim, once per switch: a cursor that
+``effective_from`` is the instant at which the config switch took place that brought this definition; nothing
+that was due before it is due under it.  An entry whose definition changed takes the new one with its first
+claim, or a lease after the switch, once per switch: a cursor that
 already took another definition under the same switch shows that two nodes run different definitions under
 one fingerprint.
 """
@@ -28,6 +29,8 @@ from enum import Enum
 from celery_dispatch.core.recurrence import Recurrence
 
 __all__ = ["TOMBSTONE", "CatchUp", "Catalog", "Cursor", "Entry", "Fence", "Occurrence"]
+
+_TICK = timedelta(milliseconds=1)
 
 #: The definition of a cursor whose entry is in no config.
 TOMBSTONE = ""
@@ -104,8 +107,12 @@ class Cursor:
         return self.definition != definition and self.effective_from >= fence.since
 
     def base(self, definition: str, fence: Fence) -> datetime:
-        """The instant that the next due of ``definition`` must be later than."""
-        return self.due if self.definition == definition else max(self.due, fence.since)
+        """The instant that the next due of ``definition`` must be later than.
+
+        What is due at the very instant of the switch belongs to the new definition.
+        """
+        since = self.effective_from if self.definition == definition else fence.since
+        return max(self.due, since - _TICK)
 
     def advance(
         self, due: datetime, *, definition: str, fence: Fence, node: str, fired: int, skipped: int
@@ -122,11 +129,26 @@ class Cursor:
             node=node,
         )
 
+    def take(self, definition: str, fence: Fence, node: str) -> Cursor:
+        """The cursor of an entry that goes on under another definition, before its first claim under it."""
+        return replace(
+            self,
+            definition=definition,
+            effective_from=fence.since,
+            revision=self.revision + 1,
+            node=node,
+        )
+
+    def undo(self, before: Cursor, node: str) -> Cursor:
+        """The cursor after it turned out that the occurrence, claimed from ``before``, cannot be sent.
+
+        A higher revision than this one's, so that nobody takes it for a cursor that was lost.
+        """
+        return replace(before, revision=self.revision + 1, node=node)
+
     def bury(self, fence: Fence, node: str) -> Cursor:
         """The tombstone of an entry that the config in force does not have."""
-        return replace(
-            self, definition=TOMBSTONE, effective_from=fence.since, revision=self.revision + 1, node=node
-        )
+        return self.take(TOMBSTONE, fence, node)
 
 
 @dataclass(frozen=True)

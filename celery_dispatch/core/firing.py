@@ -3,11 +3,12 @@
 A pass pops what is due and works through it in batches.  Per batch:
 
 1. *Ask* the ledger about items that another node may have dealt with: those of which this node is the
-   standby, those that are late, and those whose last claim has an unknown outcome.  One read, no write.
+   standby, those that are late or from before a switch, and those whose last claim has an unknown outcome.
+   One read, no write.
 2. *Prepare* a claim for each that is still open: which occurrence (``catchup``), and its message (the
-   outbox).
-3. *Claim* them in one step.  Won: the message is on the broker.  Lost: the cursor that came back is the
-   truth.
+   outbox), unless making it runs code of the user.
+3. *Claim* them in one step.  Won: the message is on the broker, or an intent is written and the message
+   delivered now (``delivery``).  Lost: the cursor that came back is the truth.
 
 The next dues are reckoned after the last batch of the pass, so that cron arithmetic does not stand between
 a due and its message.
@@ -20,24 +21,36 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import cast
 
+from celery_dispatch.core.alarms import Alarms, words
 from celery_dispatch.core.catchup import Patience, Plan, plan
 from celery_dispatch.core.clock import PoolClock
-from celery_dispatch.core.entry import Cursor, Fence, Occurrence
-from celery_dispatch.core.ports import Claim, ClaimResult, ClaimStatus, Damaged, Ledger, Outbox, Stored
-from celery_dispatch.core.recurrence import Nominal, Polled
+from celery_dispatch.core.delivery import Delivery, Fate, Parcel
+from celery_dispatch.core.entry import Cursor, Occurrence
+from celery_dispatch.core.ports import (
+    Claim,
+    ClaimResult,
+    ClaimStatus,
+    Damaged,
+    Ledger,
+    Outbox,
+    Path,
+    Stored,
+)
+from celery_dispatch.core.recovery import is_behind
+from celery_dispatch.core.recurrence import Polled
 from celery_dispatch.core.report import NodeReport
 from celery_dispatch.core.ring import STANDBY
-from celery_dispatch.core.timeline import Item, Timeline
+from celery_dispatch.core.timeline import Bid, Item, Timeline
 from celery_dispatch.errors import EntryError, StoreError
 
-__all__ = ["Firing", "is_behind"]
+__all__ = ["Firing"]
 
 logger = logging.getLogger(__name__)
 
 _PASS = 1.0  # seconds after which a pass makes way for the rest of the turn
 _BATCH_BYTES = 1_000_000
 _BATCH_SECONDS = 0.1
-_LONGEST_BACKOFF = 60.0  # seconds
+_BEHIND_WAIT = timedelta(milliseconds=50)  # until a look whether more can be claimed that takes two steps
 _MILLISECOND = timedelta(milliseconds=1)
 
 _CONFLICT = (
@@ -46,47 +59,37 @@ _CONFLICT = (
 )
 
 
-def is_behind(stored: Stored, known: Cursor) -> bool:
-    """Whether the ledger has lost what this node knows of an entry."""
-    if stored is None:
-        return True
-    return isinstance(stored, Cursor) and _progress(stored) < _progress(known)
-
-
-def _progress(cursor: Cursor) -> tuple[int, bool, datetime]:
-    """What orders two cursors of one entry: a fresh anchor yields to any that has fired or skipped."""
-    return cursor.revision, cursor.fired + cursor.skipped > 0, cursor.due
-
-
-def _words(error: Exception) -> str:
-    return str(error) if isinstance(error, EntryError) else repr(error)
-
-
 class Firing:
-    """Fires what is due on a timeline, under the fence that its owner sets."""
+    """Fires what is due on a timeline.
+
+    ``suspicious`` is set when the ledger turns out to have lost what this node knows.
+    """
 
     def __init__(
         self,
         *,
         node: str,
         timeline: Timeline,
+        alarms: Alarms,
         ledger: Ledger,
         outbox: Outbox,
+        delivery: Delivery,
         clock: PoolClock,
         report: NodeReport,
         patience: Patience,
         batch_size: int,
     ) -> None:
-        self.fence: Fence | None = None
+        self.suspicious = False
         self._node = node
         self._timeline = timeline
+        self._alarms = alarms
         self._ledger = ledger
         self._outbox = outbox
+        self._delivery = delivery
         self._clock = clock
         self._report = report
         self._patience = patience
         self._batch_size = batch_size
-        self._lost: list[tuple[Item, Cursor | None]] = []
 
     # --- the pass -------------------------------------------------------------------------------------------
 
@@ -96,29 +99,27 @@ class Firing:
         now = self._clock.now()
         popped: list[Item] = []
         try:
-            while self._clock.monotonic() < ends:
+            while self._clock.monotonic() < ends and not self.suspicious:
                 items = self._timeline.pop_due(now, self._batch_size)
                 if not items:
                     break
                 popped += items
                 self._fire_batch(items, ends)
-            self._put_back()
         finally:
-            self._lost.clear()
             for item in popped:
                 if not item.ticket:
-                    self.reckon(item)
+                    self._alarms.reckon(item)
 
     def _fire_batch(self, items: list[Item], ends: float) -> None:
         """Work through ``items``, or as many as can be by ``ends``, in monotonic seconds."""
         began, size = self._clock.monotonic(), 0
-        batch: list[tuple[Item, Claim]] = []
+        batch: list[Bid] = []
         for item in self._ask(items):
-            claim = self._prepare(item)
-            if claim is None:
+            bid = self._prepare(item)
+            if bid is None:
                 continue
-            batch.append((item, claim))
-            size += claim.size
+            batch.append(bid)
+            size += bid.claim.size
             if size >= _BATCH_BYTES or self._clock.monotonic() - began >= _BATCH_SECONDS:
                 self._claim(batch)
                 began, size, batch = self._clock.monotonic(), 0, []
@@ -129,7 +130,7 @@ class Firing:
 
     def _ask(self, items: list[Item]) -> Iterable[Item]:
         """Those of ``items`` that are still open; the others take over the cursor that the ledger has."""
-        late = self._clock.now() - self._patience.handover
+        late = max(self._clock.now() - self._patience.handover, self._alarms.fence.since)
         doubtful = [item for item in items if item.rank == STANDBY or item.due < late or item.attempt]
         if not doubtful:
             return items
@@ -140,158 +141,151 @@ class Firing:
             if cursor == item.cursor:
                 continue
             moved.add(item.entry.name)
-            if attempt is not None and cursor == attempt.wanted:
-                self._won(item, attempt, self._clock.now(), "")
+            if attempt is not None and cursor == attempt.claim.wanted:
+                self._learnt(attempt)
             else:
                 self._adopt(item, cursor)
         return [item for item in items if item.entry.name not in moved]
 
-    def _prepare(self, item: Item) -> Claim | None:
+    def _prepare(self, item: Item) -> Bid | None:
         """The claim of the item's occurrence; ``None`` if there is none to make now."""
-        assert self.fence is not None
-        if item.due <= item.cursor.due and not item.polled:
-            # Its due could not be reckoned.  That is tried again; what the cursor has passed is never fired.
+        if self._alarms.is_settled(item):
             return None
-        entry, now = item.entry, self._clock.now()
         try:
-            if item.cursor.conflicts(entry.definition, self.fence):
+            if item.cursor.conflicts(item.entry.definition, self._alarms.fence):
                 raise EntryError(_CONFLICT)
-            step = self._plan(item, now)
+            step = self._plan(item, self._clock.now())
             if step is None:
                 return None
-            commands = self._outbox.render(Occurrence(entry, step.due), now=now) if step.fire else ()
+            path = self._outbox.path(Occurrence(item.entry, step.due))
+            if step.fire and self._delivery.behind and not path.one_write:
+                self._timeline.arm(item, self._clock.now() + _BEHIND_WAIT)
+                return None
+            return self._bid(item, step, path)
         except StoreError:
             raise
         except Exception as error:  # whatever it is, it is this entry's and no other's
-            self._fail(item, _words(error))
+            self._alarms.fail(item, words(error))
             return None
-        wanted = item.cursor.advance(
-            step.due,
-            definition=entry.definition,
-            fence=self.fence,
-            node=self._node,
-            fired=int(step.fire),
-            skipped=step.skipped,
-        )
-        return Claim(entry.name, item.cursor, wanted, commands)
 
     def _plan(self, item: Item, now: datetime) -> Plan | None:
         if not item.polled:
-            return plan(item.entry, item.due, now, self._patience)
+            return plan(item.entry, item.due, now, self._patience, until=self._alarms.until)
         is_due, wait = cast(Polled, item.entry.recurrence).poll(item.cursor.due, now)
         if not is_due:
             item.due = now + wait
-            self._set_alarm(item, item.due)
+            self._alarms.ring(item, item.due)
             return None
         instant = now.replace(microsecond=now.microsecond // 1000 * 1000)
         return Plan(max(instant, item.cursor.due + _MILLISECOND))
 
-    def _claim(self, batch: list[tuple[Item, Claim]]) -> None:
-        assert self.fence is not None
-        for item, claim in batch:
-            item.attempt = claim
-        reply = self._ledger.claim(self.fence, [claim for _, claim in batch])
-        for (item, claim), result in zip(batch, reply.results):
-            item.attempt = None
-            self._settle(item, claim, result, reply.now)
+    def _bid(self, item: Item, step: Plan, path: Path) -> Bid:
+        """The claim of one step, with its message or its intent."""
+        occurrence = Occurrence(item.entry, step.due)
+        wanted = item.cursor.advance(
+            step.due,
+            definition=item.entry.definition,
+            fence=self._alarms.fence,
+            node=self._node,
+            fired=int(step.fire),
+            skipped=step.skipped,
+        )
+        if not step.fire:
+            return Bid(item, Claim(item.entry.name, item.cursor, wanted), occurrence, path, step.reason)
+        commands = None if path.user_code else self._outbox.render(occurrence, now=self._clock.now())
+        if path.one_write:
+            claim = Claim(item.entry.name, item.cursor, wanted, commands or ())
+        else:
+            intent = self._delivery.intend(occurrence, commands)
+            claim = Claim(item.entry.name, item.cursor, wanted, intent=intent)
+        return Bid(item, claim, occurrence, path, step.reason)
+
+    def _claim(self, batch: list[Bid]) -> None:
+        began = self._clock.monotonic()
+        for bid in batch:
+            bid.item.attempt = bid
+        reply = self._ledger.claim(self._alarms.fence, [bid.claim for bid in batch])
+        for bid, result in zip(batch, reply.results):
+            bid.item.attempt = None
+            self._settle(bid, result, reply.now)
+        won = [bid for bid, result in zip(batch, reply.results) if result.status is ClaimStatus.WON]
+        self._deliver([bid for bid in won if bid.claim.intent is not None], began)
 
     # --- what became of a claim -----------------------------------------------------------------------------
 
-    def _settle(self, item: Item, claim: Claim, result: ClaimResult, now: datetime) -> None:
+    def _settle(self, bid: Bid, result: ClaimResult, now: datetime) -> None:
+        item, claim = bid.item, bid.claim
         if result.status is ClaimStatus.WON:
-            self._won(item, claim, now, result.detail)
+            self._won(bid, now, result.detail)
         elif result.status is ClaimStatus.LOST:
-            self._report.lost += 1
+            self._report.claim_lost()
             self._adopt(item, result.stored)
         elif result.status is ClaimStatus.EARLY:
             assert claim.wanted is not None
             self._timeline.arm(item, self._clock.now() + (claim.wanted.due - now))
         else:
-            self._fail(item, result.detail)
+            self._alarms.fail(item, result.detail)
 
-    def _won(self, item: Item, claim: Claim, now: datetime, detail: str) -> None:
-        assert claim.wanted is not None and claim.expected is not None
-        item.cursor = claim.wanted
-        self._well(item)
-        self._report.skipped += claim.wanted.skipped - claim.expected.skipped
-        if claim.wanted.fired == claim.expected.fired:
+    def _won(self, bid: Bid, now: datetime, detail: str) -> None:
+        item, claim = bid.item, bid.claim
+        before = self._moved(bid)
+        self._report.skip(item.cursor.skipped - before.skipped, bid.reason)
+        if claim.intent is not None or item.cursor.fired == before.fired:
             return
-        self._report.fired += 1
-        self._report.lag(now - claim.wanted.due)
-        self._outbox.sent(Occurrence(item.entry, claim.wanted.due))
+        self._report.fire(now - item.cursor.due, helped=item.rank == STANDBY)
+        self._outbox.sent(bid.occurrence)
         if detail:
             logger.error("Entry %r was fired only in part: %s", item.entry.name, detail)
         elif not claim.commands:
             logger.warning("Entry %r is routed to no queue; its message was dropped", item.entry.name)
 
+    def _learnt(self, bid: Bid) -> None:
+        """A claim of unknown outcome turns out to have been won."""
+        if bid.claim.intent is not None:
+            self._delivery.look()
+        self._won(bid, self._clock.now(), "")
+
+    def _moved(self, bid: Bid) -> Cursor:
+        """Take the wanted cursor of a claim that was won; the one before it."""
+        assert bid.claim.wanted is not None and isinstance(bid.claim.expected, Cursor)
+        bid.item.cursor = bid.claim.wanted
+        self._alarms.well(bid.item)
+        return bid.claim.expected
+
+    def _deliver(self, bids: list[Bid], began: float) -> None:
+        """Send what was claimed with an intent; give back what cannot be sent."""
+        if not bids:
+            return
+        parcels = [_parcel(bid) for bid in bids]
+        self._delivery.deliver(parcels, began=began)
+        refused = [(bid, parcel) for bid, parcel in zip(bids, parcels) if parcel.fate is Fate.REFUSED]
+        if not refused:
+            return
+        results = self._ledger.claim(self._alarms.fence, [self._undone(bid) for bid, _ in refused]).results
+        for (bid, parcel), result in zip(refused, results):
+            self._adopt(bid.item, result.stored)
+            self._alarms.fail(bid.item, parcel.detail)
+
+    def _undone(self, bid: Bid) -> Claim:
+        """The claim that gives an occurrence back, so that it is tried again under its catch-up policy."""
+        item, before = bid.item, bid.claim.expected
+        assert isinstance(before, Cursor)
+        return Claim(
+            item.entry.name, item.cursor, item.cursor.undo(before, self._node), undoes=bid.claim.intent
+        )
+
     def _adopt(self, item: Item, stored: Stored) -> None:
         """Take over what the ledger says, unless the ledger lost what this node knows."""
         if isinstance(stored, Damaged):
-            self._fail(item, f"its cursor is damaged ({stored.reason}): {stored.raw[:200]!r}")
+            self._alarms.fail(item, f"its cursor is damaged ({stored.reason}): {stored.raw[:200]!r}")
         elif stored is None or is_behind(stored, item.cursor):
-            self._lost.append((item, stored))
+            self.suspicious = True
         else:
             item.cursor = stored
-            if self.fence is not None and not stored.conflicts(item.entry.definition, self.fence):
-                self._well(item)  # somebody could fire it
+            if not stored.conflicts(item.entry.definition, self._alarms.fence):
+                self._alarms.well(item)  # somebody could fire it
 
-    def _put_back(self) -> None:
-        """Write what this node knows over cursors that went back or went missing."""
-        assert self.fence is not None
-        if not self._lost:
-            return
-        logger.warning("Redis lost the cursors of %d entries; putting back what is known", len(self._lost))
-        claims = [Claim(item.entry.name, stored, item.cursor) for item, stored in self._lost]
-        reply = self._ledger.claim(self.fence, claims)
-        for (item, _), result in zip(self._lost, reply.results):
-            if isinstance(result.stored, Cursor) and not is_behind(result.stored, item.cursor):
-                item.cursor = result.stored
 
-    def _fail(self, item: Item, message: str) -> None:
-        """Note the error and try again later; the next try obeys the catch-up policy."""
-        item.failures += 1
-        wait = min(_LONGEST_BACKOFF, 0.5 * 2 ** min(item.failures, 10))
-        if self._report.error(item.entry.name, message):
-            logger.error("Entry %r cannot be fired: %s. Trying again with backoff.", item.entry.name, message)
-        self._timeline.arm(item, self._clock.now() + timedelta(seconds=wait))
-
-    def _well(self, item: Item) -> None:
-        item.failures = 0
-        if self._report.well(item.entry.name):
-            logger.warning("Entry %r can be fired again", item.entry.name)
-
-    # --- alarms ---------------------------------------------------------------------------------------------
-
-    def reckon(self, item: Item) -> None:
-        """Compute the item's next due from its cursor and set its alarm."""
-        assert self.fence is not None
-        was_unknown = item.failures > 0 and item.due <= item.cursor.due
-        try:
-            if item.polled:
-                now = self._clock.now()
-                is_due, wait = cast(Polled, item.entry.recurrence).poll(item.cursor.due, now)
-                item.due = now if is_due else now + wait
-            else:
-                base = item.cursor.base(item.entry.definition, self.fence)
-                item.due = cast(Nominal, item.entry.recurrence).following(item.cursor.due, base)
-        except Exception as error:  # schedules run user code
-            item.due = item.cursor.due
-            self._fail(item, _words(error))
-            return
-        if was_unknown:
-            self._well(item)
-        self._set_alarm(item, item.due)
-
-    def re_rank(self, item: Item, rank: int) -> None:
-        """The item's rank changed; its due did not."""
-        item.rank = rank
-        self._set_alarm(item, item.due)
-
-    def _set_alarm(self, item: Item, due: datetime) -> None:
-        item.order = -abs(item.order) if item.rank == STANDBY else abs(item.order)
-        alarm = due + self._patience.handover if item.rank == STANDBY else due
-        now = self._clock.now()
-        if alarm + self._patience.handover < now:
-            self._timeline.arm(item, now, backlog=True)
-        else:
-            self._timeline.arm(item, alarm)
+def _parcel(bid: Bid) -> Parcel:
+    assert bid.claim.intent is not None
+    return Parcel(bid.claim.intent, bid.path, bid.occurrence, helped=bid.item.rank == STANDBY)

@@ -105,7 +105,7 @@ class Keeper:
     def _complain(self, error: StoreError) -> None:
         if self.outage is None or self._failing_for >= _REMIND:
             logger.error(
-                "Node %s cannot reach the pool and fires nothing until it can: %s Trying again every %.1f s.",
+                "Node %s is not in the pool and fires nothing until it is: %s Trying again every %.1f s.",
                 self._membership.identity.node, error, _BACKOFF,
             )  # fmt: skip
             self._failing_for = 0.0

@@ -10,10 +10,15 @@
 ``turn()`` is one pass over this picture, and the only thing that the loop calls:
 
 1. *Follow* the newest view: note the entries whose rank changed.
-2. *Fire* what is due (``firing``): decide, render, claim and push in batches; reckon the next dues
+2. *Merge*, while the pool recovers: put back what the ledger has lost of what this node knows, say so, and
+   do nothing else (``recovery``).
+3. *Deliver* what was claimed and is not known to be on the broker, by this node or one that is gone
+   (``delivery``).
+4. *Fire* what is due (``firing``): decide, render, claim and push in batches; reckon the next dues
    afterwards.
-3. *Load* a slice of the entries that are newly ours: read their cursors, anchor the new ones, arm them.
-4. *Sweep* a page of cursors whose entries left the config, on one node.
+5. *Load* a slice of the entries that are newly ours: read their cursors, anchor the new ones, arm them
+   (``loading``).
+6. *Sweep* a page of cursors whose entries left the config, on one node.
 
 What can fail, and what it costs:
 
@@ -21,30 +26,34 @@ What can fail, and what it costs:
   rank carries on.
 * ``StoreUnavailable`` in a claim leaves the outcome unknown.  Its items are asked after before anything
   else is done with them; if the claim had gone through, the cursor says so.
-* ``FencedError``: the config in force changed.  Nothing of the batch was written; the pool is read anew.
-* A cursor that is *behind* what this node knows, or gone: Redis lost writes.  The node puts back what it
-  knows, as far as nobody has gone on from there, and never takes over a lower cursor.
+* ``FencedError``: the config in force changed, or the pool recovers.  Nothing of the batch was written; the
+  pool is read anew.
+* A cursor that is *behind* what this node knows, or gone: Redis lost writes.  The pool is asked to recover.
+  A node never takes over a lower cursor.
+* The broker cannot be reached: nothing is claimed, and the node leaves the ring while another can reach it.
 * An entry that fails is tried again with backoff, under its catch-up policy; the others do not notice.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Callable
 from datetime import timedelta
 
+from celery_dispatch.core.alarms import Alarms
 from celery_dispatch.core.catchup import Patience
 from celery_dispatch.core.clock import PoolClock
-from celery_dispatch.core.entry import Catalog, Cursor
-from celery_dispatch.core.firing import Firing, is_behind
-from celery_dispatch.core.pool import Membership, View
-from celery_dispatch.core.ports import Claim, ClaimStatus, Damaged, Ledger, MemberState, Outbox, Stored
-from celery_dispatch.core.recurrence import Polled
-from celery_dispatch.core.report import NodeReport
-from celery_dispatch.core.ring import OTHER, OWNER, SLOTS, slot_of
-from celery_dispatch.core.sweep import GRACE, Sweeper
-from celery_dispatch.core.timeline import Item, Timeline
+from celery_dispatch.core.delivery import Delivery
+from celery_dispatch.core.entry import Catalog, Fence
+from celery_dispatch.core.firing import Firing
+from celery_dispatch.core.loading import Loading
+from celery_dispatch.core.pool import Membership, Role, Timing, View
+from celery_dispatch.core.ports import Intents, Ledger, MemberState, Outbox
+from celery_dispatch.core.recovery import Recovery
+from celery_dispatch.core.report import ErrorKind, NodeReport
+from celery_dispatch.core.ring import OWNER
+from celery_dispatch.core.sweep import Sweeper
+from celery_dispatch.core.timeline import Timeline
 from celery_dispatch.errors import FencedError, StoreError
 
 __all__ = ["Node"]
@@ -54,10 +63,6 @@ logger = logging.getLogger(__name__)
 _LONGEST_WAIT = 1.0  # seconds; the loop turns at least this often
 _OUTAGE_WAIT = 0.25  # seconds between tries while the store does not answer
 _FENCED_WAIT = 0.05  # seconds for the pool to be read anew
-_DAMAGED_WAIT = 10.0  # seconds between looks at a cursor that cannot be read
-_ANCHOR_WINDOW = timedelta(seconds=60)  # how long after a switch a name without a cursor counts as new
-_SLICE = 500  # entries whose cursors are read in one turn
-_SLICE_SECONDS = 0.05
 
 
 class Node:
@@ -73,41 +78,66 @@ class Node:
         membership: Membership,
         clock: PoolClock,
         ledger: Ledger,
+        intents: Intents,
         outbox: Outbox,
         report: NodeReport,
-        patience: Patience,
+        timing: Timing,
         batch_size: int,
+        at_most_once: bool,
+        new_token: Callable[[int], str],
         look_again: Callable[[], None],
     ) -> None:
-        self._catalog = catalog
         self._membership = membership
         self._node = membership.identity.node
         self._clock = clock
-        self._ledger = ledger
         self._outbox = outbox
         self._report = report
         self._look_again = look_again
+        patience = Patience(timing.handover, timing.lease + timing.handover)
         self._timeline = Timeline()
+        self._alarms = Alarms(timeline=self._timeline, clock=clock, report=report, patience=patience)
+        self._delivery = Delivery(
+            node=self._node,
+            catalog=catalog,
+            intents=intents,
+            outbox=outbox,
+            clock=clock,
+            report=report,
+            lease=timing.lease,
+            batch_size=batch_size,
+            at_most_once=at_most_once,
+            new_token=new_token,
+        )
         self._firing = Firing(
             node=self._node,
             timeline=self._timeline,
+            alarms=self._alarms,
             ledger=ledger,
             outbox=outbox,
+            delivery=self._delivery,
             clock=clock,
             report=report,
             patience=patience,
             batch_size=batch_size,
         )
-        self._sweeper = Sweeper(node=self._node, catalog=catalog, ledger=ledger, clock=clock)
-        self._by_slot: dict[int, list[str]] = {}
-        for name in catalog.entries:
-            self._by_slot.setdefault(slot_of(name), []).append(name)
-        self._order = {name: order for order, name in enumerate(catalog.entries, start=1)}
+        self._loading = Loading(
+            node=self._node,
+            catalog=catalog,
+            timeline=self._timeline,
+            alarms=self._alarms,
+            ledger=ledger,
+            clock=clock,
+            report=report,
+            interval=timing.interval,
+        )
+        self._recovery = Recovery(
+            node=self._node, timeline=self._timeline, ledger=ledger, delivery=self._delivery
+        )
+        self._sweeper = Sweeper(
+            node=self._node, catalog=catalog, ledger=ledger, clock=clock, lease=timing.lease
+        )
         self._view: View | None = None
-        self._mine = bytes([OTHER]) * SLOTS
-        self._pending: dict[str, bool] = {}  # name → whether its cursor must be read even if it is held
-        self._damaged: set[str] = set()
-        self._damaged_at = 0.0
+        self._merged = ""  # the last recovery that this node was done with
         self._resume_at = 0.0
         for name, reason in catalog.broken.items():
             report.error(name, reason)
@@ -118,6 +148,7 @@ class Node:
         Raises ``StoreRefused`` if Redis refused this node before it ever was in the pool.
         """
         self._membership.turned()
+        self._report.turned(self._clock.monotonic())
         view = self._membership.view
         if view is None:
             if self._membership.refused is not None:
@@ -127,166 +158,125 @@ class Node:
         if pause > 0:
             return min(pause, _LONGEST_WAIT)
         try:
-            self._outbox.connect()
             self._follow(view)
-            if view.in_force:
-                self._firing.fire()
-            self._load(view)
-            if view.mine[0] == OWNER and self._membership.state is MemberState.STEADY:
-                self._sweeper.turn(view.fence)
+            if view.recovery:
+                self._recover(view)
+            else:
+                self._work(view)
             self._recovered()
         except FencedError:
+            self._report.count_error(ErrorKind.FENCED)
             self._look_again()
             self._resume_at = self._clock.monotonic() + _FENCED_WAIT
         except StoreError as error:
             self._outage(error)
         return self._rest()
 
-    # --- the view -------------------------------------------------------------------------------------------
-
-    def _follow(self, view: View) -> None:
-        """Note what a new view changes; the work is done in slices by ``_load``."""
-        if view is self._view:
-            return
-        before, self._view = self._view, view
-        renewed = before is None or before.fence != view.fence
-        self._firing.fence = view.fence
-        for slot, names in self._by_slot.items():
-            if renewed or view.mine[slot] != self._mine[slot]:
-                for name in names:
-                    self._pending[name] = renewed or self._pending.get(name, False)
-        self._mine = view.mine
-        if renewed and not view.in_force:
-            logger.warning(
-                "Node %s stands by: the pool runs config %s, and this node has %s. "
-                "It takes over when no live node runs that one any more.",
-                self._node,
-                view.fence.config,
-                self._membership.identity.config,
-            )
-        elif renewed:
-            logger.info("Node %s runs the config in force, %s", self._node, view.fence.config)
-
-    # --- loading --------------------------------------------------------------------------------------------
-
-    def _load(self, view: View) -> None:
-        """Bring a slice of the noted entries in line with the view."""
-        self._retry_damaged()
-        joining = view.in_force and self._membership.state is MemberState.JOINING
-        if not self._pending and not joining:
-            return
-        unread = self._re_rank_some(view)
-        if unread:
-            self._hold_all(view, unread, self._ledger.read(unread))
-        if not self._pending:
+    def _work(self, view: View) -> None:
+        """One pass while all is well with the pool."""
+        self._reach_broker()
+        if view.own is not None:
+            self._delivery.recover()
+            self._firing.fire()
+        if self._loading.turn(view):
             self._loaded(view)
-        self._report.loading = len(self._pending)
-
-    def _re_rank_some(self, view: View) -> list[str]:
-        """Drop or re-rank what needs no reading; the names whose cursors must be read, a slice at most."""
-        until = self._clock.monotonic() + _SLICE_SECONDS
-        done, unread = [], []
-        for name, must_read in self._pending.items():
-            rank, item = view.mine[slot_of(name)], self._timeline.get(name)
-            if rank == OTHER:
-                self._timeline.drop(name)
-                self._damaged.discard(name)
-                self._report.well(name)
-                done.append(name)
-            elif item is not None and not must_read:
-                self._firing.re_rank(item, rank)
-                done.append(name)
-            else:
-                unread.append(name)
-            if len(unread) == _SLICE or self._clock.monotonic() > until:
-                break
-        for name in done:
-            del self._pending[name]
-        return unread
-
-    def _hold_all(self, view: View, names: list[str], stored: Iterable[Stored]) -> None:
-        """Hold the entries whose cursors were read, after anchoring those that have none."""
-        claims = []
-        for name, cursor in zip(names, stored):
-            claim = self._opening(view, name, cursor)
-            if claim is not None:
-                claims.append(claim)
-            else:
-                self._hold(view, name, cursor)
-        if not claims:
-            return
-        reply = self._ledger.claim(view.fence, claims)
-        for claim, result in zip(claims, reply.results):
-            if result.status is ClaimStatus.EARLY:  # the clock went back: what this node knows is ahead of it
-                self._resume_at = self._clock.monotonic() + _OUTAGE_WAIT
-            else:
-                self._hold(view, claim.name, result.stored)
-
-    def _opening(self, view: View, name: str, stored: Stored) -> Claim | None:
-        """The claim that an entry needs before it can be held: an anchor, or a cursor that Redis lost."""
-        item = self._timeline.get(name)
-        if item is not None and is_behind(stored, item.cursor):
-            return Claim(name, stored if isinstance(stored, Cursor) else None, item.cursor)
-        if stored is None:
-            return Claim(name, None, self._anchor(name, view))
-        if isinstance(stored, Damaged) or not stored.is_tombstone:
-            return None
-        if view.fence.since - stored.effective_from <= GRACE:
-            return None
-        return Claim(name, stored, replace(self._anchor(name, view), revision=stored.revision + 1))
-
-    def _anchor(self, name: str, view: View) -> Cursor:
-        """Where an entry without a cursor begins: when its config came into force.
-
-        If that was long ago the name is not new, and its cursor was removed or lost.  What was fired since is
-        then unknown, and it begins now rather than fire all of that again.
-        """
-        since, now = view.fence.since, self._clock.now()
-        anchor = Cursor.anchor(self._catalog.entries[name].definition, since, self._node)
-        if now - since <= _ANCHOR_WINDOW:
-            return anchor
-        logger.warning("Entry %r has no cursor any more; it begins anew, now", name)
-        return replace(anchor, due=now.replace(microsecond=now.microsecond // 1000 * 1000))
-
-    def _hold(self, view: View, name: str, stored: Stored) -> None:
-        if isinstance(stored, Damaged):
-            self._pending.pop(name, None)
-            self._damaged.add(name)
-            self._report.error(name, f"its cursor is damaged ({stored.reason}): {stored.raw[:200]!r}")
-        if not isinstance(stored, Cursor):
-            return  # still pending unless it is damaged: look again
-        item = self._timeline.get(name)
-        if item is None:
-            entry = self._catalog.entries[name]
-            polled = isinstance(entry.recurrence, Polled)
-            item = Item(entry, stored, OTHER, stored.due, self._order[name], polled)
-            self._report.well(name)
-        elif is_behind(stored, item.cursor):
-            return  # somebody put back less than this node knows: look again
-        item.cursor, item.rank = stored, view.mine[slot_of(name)]
-        self._firing.reckon(item)
-        self._pending.pop(name, None)
-
-    def _retry_damaged(self) -> None:
-        if self._damaged and self._clock.monotonic() >= self._damaged_at:
-            self._damaged_at = self._clock.monotonic() + _DAMAGED_WAIT
-            self._pending.update(dict.fromkeys(self._damaged, True))
-            self._damaged.clear()
+        if self._firing.suspicious or self._loading.suspicious:
+            self._suspect()
+        elif view.in_force and view.mine[0] == OWNER and self._membership.state is MemberState.STEADY:
+            self._sweeper.turn(self._alarms.fence)
 
     def _loaded(self, view: View) -> None:
         """Everything that the view gives this node is on its timeline."""
         ranks = [item.rank for item in self._timeline]
         self._report.owned = ranks.count(OWNER)
         self._report.standby = len(ranks) - self._report.owned
-        if view.in_force and self._membership.state is MemberState.JOINING:
+        if view.role.fires and self._membership.state is MemberState.JOINING:
             self._membership.ready()
             self._look_again()
+
+    def _suspect(self) -> None:
+        """Redis has lost what this node knows: let the pool recover before anything is claimed."""
+        self._firing.suspicious = self._loading.suspicious = False
+        logger.warning("Redis has lost cursors that node %s knows; the pool has to recover", self._node)
+        self._membership.suspect()
+        self._look_again()
+        self._resume_at = self._clock.monotonic() + _FENCED_WAIT
+
+    def _recover(self, view: View) -> None:
+        """Merge what this node knows, and say so; then wait for the others."""
+        if self._merged == view.recovery:
+            return
+        fence = view.own or view.fence or Fence("", self._clock.now())
+        if self._recovery.turn(view.recovery, fence):
+            self._merged = view.recovery
+            self._membership.merged(view.recovery)
+            self._look_again()
+
+    def _reach_broker(self) -> None:
+        try:
+            self._outbox.connect()
+        except StoreError as error:
+            self._report.broker_outage = str(error)
+            self._membership.cut_off(True)
+            raise
+        self._report.broker_outage = None
+        self._membership.cut_off(False)
+
+    # --- the view -------------------------------------------------------------------------------------------
+
+    def _follow(self, view: View) -> None:
+        """Note what a new view changes."""
+        if view is self._view:
+            return
+        before, self._view = self._view, view
+        if view.own is not None:
+            self._alarms.under(view.own, until=view.until)
+        self._loading.note(before, view)
+        self._delivery.look()
+        self._say(before, view)
+
+    def _say(self, before: View | None, view: View) -> None:
+        """Log what changed for this node."""
+        if view.recovery and (before is None or before.recovery != view.recovery):
+            self._say_that_it_recovers(view)
+        if before is not None and (before.role, before.own) == (view.role, view.own):
+            return
+        me = self._membership.identity
+        if view.role is Role.FOREIGN:
+            logger.warning(
+                "Node %s stands by: the pool belongs to %s, and this node to %s. Give this app its own "
+                "dispatch_key_prefix; or, if it is to take the pool over, run: celery dispatch adopt",
+                self._node, view.identity, me.app,
+            )  # fmt: skip
+        elif view.fence is None:
+            return
+        elif view.role is Role.STANDING_BY:
+            logger.warning(
+                "Node %s stands by with config %s: the pool has %s in force. "
+                "It takes over when most nodes run its config.",
+                self._node, me.config, view.fence.config,
+            )  # fmt: skip
+        elif view.role is Role.OUTGOING and view.until is not None:
+            logger.warning(
+                "Node %s runs config %s, which gives way to %s at %s",
+                self._node, me.config, view.fence.config, view.until.isoformat(),
+            )  # fmt: skip
+        elif view.own is not None:
+            logger.info("Node %s runs the config in force, %s", self._node, view.own.config)
+
+    def _say_that_it_recovers(self, view: View) -> None:
+        if view.fence is None and not len(self._timeline):
+            logger.info("The pool is new, or Redis was emptied: nobody fires for two heartbeats")
+            return
+        self._report.recovery(self._clock.now())
+        logger.warning("The pool recovers: nobody fires until every node has said what it knows")
 
     # --- outages --------------------------------------------------------------------------------------------
 
     def _outage(self, error: StoreError) -> None:
         if self._report.outage is None:
             logger.error("Node %s fires nothing for now: %s", self._node, error)
+        self._report.count_error(ErrorKind.BROKER if self._report.broker_outage else ErrorKind.STORE)
         self._report.outage = str(error)
         self._resume_at = self._clock.monotonic() + _OUTAGE_WAIT
 
@@ -296,10 +286,13 @@ class Node:
             logger.warning("Node %s fires again", self._node)
 
     def _rest(self) -> float:
+        """Seconds until the next turn is needed."""
         pause = self._resume_at - self._clock.monotonic()
         if pause > 0:
             return min(pause, _LONGEST_WAIT)
-        if self._pending:
+        if self._view is not None and self._view.recovery:
+            return _LONGEST_WAIT if self._merged == self._view.recovery else 0.0
+        if not self._loading.done:
             return 0.0
         alarm = self._timeline.next_alarm()
         if alarm is None:

@@ -3,16 +3,32 @@
 ::
 
               first heartbeat            loaded its entries
-    (absent) ─────────────────► joining ───────────────────► steady
-        ▲                          │                            │
+    (absent) ─────────────────► joining ───────────────────► steady ◄────► cut off
+        ▲                          │                            │      broker gone, back
         └──── leave, or a lease without a renewal ──────────────┘
 
 * **Joining** nodes are alive and load what will be theirs; the others go on firing it.  A node reckons
   itself on the ring before the others do, so nobody lets go before somebody has taken over.
-* Only **steady** nodes that run the config in force are on the ring.  (Where none is steady yet, all are.)
-* A node whose config is not in force **stands by**: it is alive and holds nothing.
+* Only **steady** nodes that run the config in force and do not drain are on the ring.  (Where none is steady,
+  all of them are.)
+* A node that cannot reach the broker is **cut off** and leaves the ring while another can.
 * The lease is renewed only while the node's loop turns.  A loop that hangs for half a lease loses its place
   like a process that died, and has it back, under the same id, when it turns again.
+
+A view gives a node one of four **roles**.  The config switches at an instant T that is written ahead:
+
+============  =============================  =========================================================
+role          when                           it fires
+============  =============================  =========================================================
+in force      its config is the one of T     what is due from T on; what was due before T and stayed
+                                             open, where its definition is the same
+outgoing      its config was in force        what was due before T, until a lease after T
+              before T
+standing by   another config is in force     nothing, and holds nothing
+foreign       the pool is another app's      nothing, and holds nothing
+============  =============================  =========================================================
+
+While the pool recovers nobody fires: each node merges what it knows into the ledger and says so.
 
 What if a heartbeat is never sent, or its answer is lost?  The old view stays in use.  That is safe, because
 the ring is only a hint and every claim is checked, and it costs at most a handover delay per occurrence.
@@ -23,56 +39,102 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from enum import Enum
 
 from celery_dispatch.core.clock import PoolClock
 from celery_dispatch.core.entry import Fence
 from celery_dispatch.core.ports import Heartbeat, Member, MemberState, Pool, Pulse
 from celery_dispatch.core.ring import Ranks, Ring
-from celery_dispatch.errors import StoreRefused
+from celery_dispatch.errors import StoreError, StoreRefused
 
-__all__ = ["Identity", "Membership", "View", "ring_hosts"]
+__all__ = ["Identity", "Membership", "Role", "Timing", "View", "ring_hosts"]
 
 logger = logging.getLogger(__name__)
+
+_CUT_OFF_AFTER = 1.0  # seconds without a broker, while the pool answers
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who this node is: its id, its host, and the fingerprint of the config that it runs."""
+    """Who this node is: its id, its host, the fingerprint of its config, and its app and broker."""
 
     node: str
     host: str
     config: str
+    app: str
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """The pool's three durations, from the settings."""
+
+    interval: timedelta
+    lease: timedelta
+    handover: timedelta
+
+
+class Role(Enum):
+    """What the pool lets this node do; see the table in this module's docstring."""
+
+    IN_FORCE = "in_force"
+    OUTGOING = "outgoing"
+    STANDING_BY = "standing_by"
+    FOREIGN = "foreign"
+
+    @property
+    def fires(self) -> bool:
+        return self in (Role.IN_FORCE, Role.OUTGOING)
 
 
 @dataclass(frozen=True)
 class View:
     """The pool as read at one epoch.
 
-    ``mine`` is this node's rank in each of the ``SLOTS`` slots; all ``OTHER`` while it stands by.
+    ``fence`` is what the pool has in force (``None``: nothing yet), ``own`` the one that this node claims
+    under (``None``: it fires nothing).  What is due from ``until`` on belongs to the next config.  ``mine``
+    is this node's rank in each of the ``SLOTS`` slots; all ``OTHER`` where it fires nothing.
     """
 
-    fence: Fence
+    fence: Fence | None
+    own: Fence | None
+    until: datetime | None
+    role: Role
+    recovery: str
+    identity: str
     members: tuple[Member, ...]
     ranks: Ranks
     mine: bytes
-    in_force: bool
+
+    @property
+    def in_force(self) -> bool:
+        return self.role is Role.IN_FORCE
 
 
-def ring_hosts(members: tuple[Member, ...], config: str, *, joining: str = "") -> dict[str, str]:
-    """The nodes on the ring with their hosts: the steady ones that run ``config``, and ``joining``."""
-    running = [member for member in members if member.config == config]
+def ring_hosts(
+    members: tuple[Member, ...], config: str, *, identity: str, joining: str = ""
+) -> dict[str, str]:
+    """The nodes on the ring with their hosts.
+
+    Those are the steady ones that run ``config`` for the app ``identity`` and do not drain; if there is none,
+    all such that are not steady; and ``joining``, a node that reckons itself on the ring while it loads.
+    """
+    running = [
+        member
+        for member in members
+        if member.config == config and member.identity == identity and not member.draining
+    ]
     steady = {member.id: member.host for member in running if member.state is MemberState.STEADY}
     if not steady:
         return {member.id: member.host for member in running}
-    return steady | {member.id: member.host for member in running if member.id == joining}
+    loading = [member for member in running if member.id == joining and member.state is MemberState.JOINING]
+    return steady | {member.id: member.host for member in loading}
 
 
 class Membership:
     """Renews this node's lease and turns each new epoch into a ``View``.
 
-    ``beat()`` and ``leave()`` belong to one thread; ``view``, ``refused``, ``turned()`` and ``ready()`` may
-    be used from another.
+    ``beat()`` and ``leave()`` belong to one thread; everything else may be used from another.
     """
 
     def __init__(
@@ -81,7 +143,7 @@ class Membership:
         *,
         pool: Pool,
         clock: PoolClock,
-        lease: timedelta,
+        timing: Timing,
         info: Callable[[], Mapping[str, object]],
     ) -> None:
         self.identity = identity
@@ -89,18 +151,29 @@ class Membership:
         self.refused: StoreRefused | None = None
         self._pool = pool
         self._clock = clock
-        self._lease = lease
+        self._timing = timing
         self._info = info
-        self._state = MemberState.JOINING
+        self._loaded = False
+        self._cut_off_at: float | None = None
+        self._merged = ""
+        self._suspicious = False
         self._ring = Ring()
         self._hosts: dict[str, str] = {}
         self._ranks: Ranks | None = None
         self._epoch: str | None = None
+        self._last: tuple[object, ...] = ()
+        self._members: tuple[Member, ...] = ()
+        self._remembered: Fence | None = None
         self._last_turn = clock.monotonic()
 
     @property
     def state(self) -> MemberState:
-        return self._state
+        since = self._cut_off_at
+        if since is not None and self._clock.monotonic() - since > _CUT_OFF_AFTER:
+            return MemberState.CUT_OFF
+        return MemberState.STEADY if self._loaded else MemberState.JOINING
+
+    # --- what the loop says ---------------------------------------------------------------------------------
 
     def turned(self) -> None:
         """The loop has come round once more."""
@@ -108,50 +181,114 @@ class Membership:
 
     def ready(self) -> None:
         """The loop holds what the ring gives it; said to the pool with the next heartbeat."""
-        self._state = MemberState.STEADY
+        self._loaded = True
+
+    def cut_off(self, without_broker: bool) -> None:
+        """Whether the loop cannot reach the broker."""
+        if not without_broker:
+            self._cut_off_at = None
+        elif self._cut_off_at is None:
+            self._cut_off_at = self._clock.monotonic()
+
+    def merged(self, recovery: str) -> None:
+        """The ledger has all that this node knows; said with the next heartbeat."""
+        self._merged = recovery
+
+    def suspect(self) -> None:
+        """The ledger has lost what this node knows; said with the next heartbeat."""
+        self._suspicious = True
+
+    # --- what the keeper does -------------------------------------------------------------------------------
 
     def beat(self) -> bool | None:
         """Renew the lease and say whether the view changed; ``None`` if not, for the loop does not turn.
 
         Raises ``StoreError``.
         """
-        if self._clock.monotonic() - self._last_turn > self._lease.total_seconds() / 2:
+        if self._clock.monotonic() - self._last_turn > self._timing.lease.total_seconds() / 2:
             logger.warning("The lease of node %s is not renewed: its loop does not turn", self.identity.node)
             return None
+        suspicious, self._suspicious = self._suspicious, False
         sent = self._clock.monotonic()
         try:
-            pulse = self._pool.heartbeat(self._heartbeat(), known_epoch=self._epoch)
-        except StoreRefused as error:
-            self.refused = error
+            pulse = self._pool.heartbeat(self._heartbeat(suspicious), known_epoch=self._epoch)
+        except StoreError as error:
+            self._suspicious = self._suspicious or suspicious
+            self._cut_off_at = None  # without the pool there is nothing to be learnt about the broker
+            if isinstance(error, StoreRefused):
+                self.refused = error
             raise
         self._clock.sample(pulse.now, sent=sent, received=self._clock.monotonic())
         self.refused = None
-        if pulse.members is None:
-            return False
-        self.view = self._look(pulse, pulse.members)
-        self._epoch = pulse.epoch
-        return True
+        return self._take(pulse)
 
     def leave(self) -> None:
         """Say goodbye.  Raises ``StoreError``; a lost goodbye costs the others one lease."""
         self._pool.leave(self.identity.node)
 
-    def _heartbeat(self) -> Heartbeat:
+    def _heartbeat(self, suspicious: bool) -> Heartbeat:
         return Heartbeat(
             node=self.identity.node,
             host=self.identity.host,
             config=self.identity.config,
-            state=self._state,
-            lease=self._lease,
+            identity=self.identity.app,
+            state=self.state,
+            lease=self._timing.lease,
+            interval=self._timing.interval,
+            handover=self._timing.handover,
             info=self._info(),
+            remembered=self._remembered,
+            merged=self._merged,
+            suspicious=suspicious,
         )
 
-    def _look(self, pulse: Pulse, members: tuple[Member, ...]) -> View:
-        me = self.identity.node
-        in_force = pulse.fence.config == self.identity.config
-        hosts = ring_hosts(members, pulse.fence.config, joining=me)
+    def _take(self, pulse: Pulse) -> bool:
+        """Whether the pulse brings a new view."""
+        said = (pulse.epoch, pulse.fence, pulse.before, pulse.identity, pulse.recovery)
+        if pulse.members is None and said == self._last:
+            return False
+        if pulse.members is not None:
+            self._members = pulse.members
+        self.view = self._look(pulse)
+        self._remember(pulse, self.view.role)
+        self._last, self._epoch = said, pulse.epoch
+        return True
+
+    def _remember(self, pulse: Pulse, role: Role) -> None:
+        """Keep the newest config in force through a recovery, where Redis may know an older one or none."""
+        known = self._remembered
+        if role is Role.FOREIGN:
+            self._remembered = None
+        elif not (pulse.recovery and known and (pulse.fence is None or pulse.fence.since < known.since)):
+            self._remembered = pulse.fence
+
+    def _look(self, pulse: Pulse) -> View:
+        me, role = self.identity.node, self._role(pulse)
+        own = {Role.IN_FORCE: pulse.fence, Role.OUTGOING: pulse.before}.get(role)
+        hosts = {}
+        if own is not None:
+            hosts = ring_hosts(self._members, own.config, identity=pulse.identity, joining=me)
         if self._ranks is None or hosts != self._hosts:
             self._hosts, self._ranks = hosts, self._ring.ranks(hosts)
-        if not in_force:
-            self._state = MemberState.JOINING  # it holds nothing, and will have to load
-        return View(pulse.fence, members, self._ranks, self._ranks.of(me), in_force)
+        if not role.fires:
+            self._loaded = True  # there is nothing to load
+        return View(
+            fence=pulse.fence,
+            own=own,
+            until=pulse.fence.since if role is Role.OUTGOING and pulse.fence else None,
+            role=role,
+            recovery=pulse.recovery,
+            identity=pulse.identity,
+            members=self._members,
+            ranks=self._ranks,
+            mine=self._ranks.of(me),
+        )
+
+    def _role(self, pulse: Pulse) -> Role:
+        if pulse.identity and pulse.identity != self.identity.app:
+            return Role.FOREIGN
+        if pulse.fence is not None and pulse.fence.config == self.identity.config:
+            return Role.IN_FORCE
+        if pulse.before is not None and pulse.before.config == self.identity.config:
+            return Role.OUTGOING
+        return Role.STANDING_BY

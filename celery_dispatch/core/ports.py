@@ -22,14 +22,20 @@ __all__ = [
     "Command",
     "Damaged",
     "Heartbeat",
+    "Intent",
+    "Intents",
     "Ledger",
     "Listener",
     "Member",
     "MemberState",
     "Outbox",
+    "Path",
     "Pool",
     "PoolState",
+    "Publication",
+    "PublicationStatus",
     "Pulse",
+    "Settlement",
     "Stored",
 ]
 
@@ -41,21 +47,24 @@ class MemberState(Enum):
     """How far a node has come; only a steady one is on the ring."""
 
     JOINING = "joining"  #: alive, still loading its entries
-    STEADY = "steady"  #: fires its share
+    STEADY = "steady"  #: fires its share, or would if its config were in force
+    CUT_OFF = "cut_off"  #: alive, but it cannot reach the broker
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
     """A live node as the pool knows it.
 
-    ``joined`` is its first heartbeat by Redis TIME.  ``info`` is what people want to see (pid, version,
-    share, lag, errors); it decides nothing.
+    ``identity`` names its app and broker.  ``joined`` is its first heartbeat by Redis TIME.  ``info`` is what
+    people want to see (pid, version, share, lag, errors); it decides nothing.
     """
 
     id: str
     host: str
     config: str
+    identity: str
     state: MemberState
+    draining: bool
     joined: datetime
     lease_end: datetime
     info: Mapping[str, object]
@@ -63,14 +72,26 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """What a node says of itself each time."""
+    """What a node says of itself each time.
+
+    ``interval`` and ``handover`` are its settings; the pool needs them to say when a switch takes place.
+    ``remembered`` is the config in force by its last pulse: all that is left of it where Redis lost it.
+    ``merged`` names the recovery that this node is done with.  ``suspicious``: this node knows a cursor that
+    the ledger has lost, so a recovery must begin.
+    """
 
     node: str
     host: str
     config: str
+    identity: str
     state: MemberState
     lease: timedelta
+    interval: timedelta
+    handover: timedelta
     info: Mapping[str, object]
+    remembered: Fence | None = None
+    merged: str = ""
+    suspicious: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,41 +99,84 @@ class Pulse:
     """The answer to a heartbeat: the server's time and the pool.
 
     ``epoch`` is opaque: compare for inequality, never for order.  ``members`` is ``None`` where the epoch is
-    the one that the caller said it knows.  ``fence`` is the config in force.
+    the one that the caller said it knows.  ``fence`` is the config in force, or about to be: its ``since``
+    may lie ahead.  It is ``None`` while a pool without any is recovering.  ``before`` is the config that was
+    in force until then, as long as what was due under it may still be claimed.  ``identity`` is the app and
+    broker that this pool belongs to.  ``recovery`` names the recovery under way, empty for none.
     """
 
     now: datetime
     epoch: str
-    fence: Fence
+    fence: Fence | None
+    before: Fence | None
+    identity: str
+    recovery: str
     members: tuple[Member, ...] | None
 
 
 @dataclass(frozen=True, slots=True)
 class PoolState:
-    """The pool as a person reads it, members expired but not yet trimmed included; ``None``: no pool yet."""
+    """The pool as a person reads it, members expired but not yet trimmed included; ``None``: no pool yet.
+
+    ``challenger`` is a config that most nodes run but that is not in force (yet), empty for none.
+    """
 
     now: datetime
     epoch: str
     fence: Fence | None
+    before: Fence | None
+    challenger: str
+    identity: str
+    recovery: str
     members: tuple[Member, ...]
 
 
 class Pool(Protocol):
-    """The live nodes and the config in force."""
+    """The live nodes, the config in force, and whose pool it is."""
 
     def heartbeat(self, beat: Heartbeat, *, known_epoch: str | None) -> Pulse:
-        """Renew (or take) this node's lease, trim those that ran out, and settle which config is in force.
+        """Renew (or take) this node's lease, trim those that ran out, and settle what the pool agrees on.
 
         Idempotent: dying before it changes nothing, after it at most a lease is held by nobody, and when the
-        answer is lost the next heartbeat says the same.  A new, changed, left or trimmed node changes the
-        epoch and wakes the others.  The config in force stays while one live node runs it; then the one of
-        the longest-lived node takes over at once.  If the whole pool was silent for a lease, or the server's
-        clock went back, nobody is trimmed for one lease.
+        answer is lost the next heartbeat says the same.  Whatever it changes begins a new epoch and wakes the
+        others.
+
+        *Lease.*  If the whole pool was silent for a lease, or the server's clock went back, nobody is trimmed
+        for one lease.
+
+        *Identity.*  The first node's app and broker are the pool's.  A node of another identity is listed
+        and has no vote, until no node of the pool's identity has lived for a lease; then the pool is that of
+        the longest-lived node, under a fence of its own.
+
+        *Vote.*  Voters are the nodes of the pool's identity that have lived for a lease and do not drain; if
+        there are none, all live ones of that identity.  The config with most voters leads; of equals the one
+        in force, else that of the longest-lived node.  Another one that has led for two heartbeats comes into
+        force at now + heartbeat + handover; what was due before then stays claimable under the old one for a
+        lease, and no further vote switches before that is over.  If no live node runs the one in force, the
+        leader comes into force at once.
+
+        *Recovery.*  Begins where the server is not the one that the pool was last seen on, the pool is gone,
+        or a node is suspicious.  It ends when every live node, and every one that was alive when the pool was
+        last seen, has merged (where no pool was left: and two heartbeats have passed), after a lease at most.
+        Meanwhile nothing can be claimed and nothing is switched.  A pool that knows no config, or an older
+        one, takes the newest that a node remembers, and that node's identity; where none remembers one, the
+        vote decides at its end.
         """
         ...
 
     def leave(self, node: str) -> None:
         """Give the lease up now.  Idempotent; a lost call costs the others one lease."""
+        ...
+
+    def drain(self, node: str, draining: bool, *, force: bool = False) -> bool:
+        """Take a node out of ring and vote, or back in; whether there is such a live node.
+
+        Raises ``StoreRefused`` if no other node of its config would be left on the ring, unless ``force``.
+        """
+        ...
+
+    def adopt(self, identity: str) -> None:
+        """Make the pool that of ``identity``, now; nodes of the old one stand by.  Idempotent."""
         ...
 
     def read(self) -> PoolState:
@@ -144,31 +208,57 @@ Stored = Union[Cursor, Damaged, None]
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """One write that puts a message on the broker: ``LPUSH key payload``, ``PEXPIRE key ms`` or
-    ``PUBLISH channel payload``; the key carries every prefix it needs."""
+    """One write that puts a message on the broker.
+
+    On Redis ``LPUSH key payload``, ``PEXPIRE key ms`` or ``PUBLISH channel payload``, where the key carries
+    every prefix it needs; on other brokers what their outbox makes of it.
+    """
 
     op: str
     key: str
-    value: bytes | str
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """An occurrence that was claimed and whose message is on its way.
+
+    ``token`` is new for each attempt: whoever writes it must show the one that is stored.  ``since`` is when
+    this attempt began (Redis TIME, whole milliseconds).  ``commands`` is the message, ``None`` while it was
+    not rendered.
+    """
+
+    name: str
+    due: datetime
+    definition: str
+    node: str
+    token: str
+    since: datetime
+    commands: tuple[Command, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
     """ "If the cursor of ``name`` is ``expected``, make it ``wanted`` and carry out ``commands``."
 
-    ``expected`` is ``None`` for "there is none" (an anchor), ``wanted`` is ``None`` to remove it (a swept
-    tombstone).
+    ``expected`` is ``None`` for "there is none" (an anchor), or a damaged row that is to be replaced;
+    ``wanted`` is ``None`` to remove it (a swept tombstone).  ``intent`` is written together with the cursor.
+    ``undoes`` is an intent that must still be stored, of this very attempt, and is removed: its message was
+    not sent and the cursor goes back.
     """
 
     name: str
-    expected: Cursor | None
+    expected: Stored
     wanted: Cursor | None
     commands: tuple[Command, ...] = ()
+    intent: Intent | None = None
+    undoes: Intent | None = None
 
     @property
     def size(self) -> int:
         """Bytes of its messages."""
-        return sum(len(command.value) for command in self.commands)
+        commands = self.commands or (self.intent.commands if self.intent else None) or ()
+        return sum(len(command.value) for command in commands)
 
 
 class ClaimStatus(Enum):
@@ -207,12 +297,15 @@ class Ledger(Protocol):
         """The cursors of ``names``, in their order; writes nothing."""
         ...
 
-    def claim(self, fence: Fence, claims: Sequence[Claim]) -> ClaimReply:
+    def claim(self, fence: Fence, claims: Sequence[Claim], *, recovery: str = "") -> ClaimReply:
         """Carry out each claim whose cursor is as expected, and say for each what became of it.
 
-        One atomic step.  Raises ``FencedError``, with nothing written, unless ``fence`` is in force.  On
-        ``StoreUnavailable`` the outcome is unknown: the same claim may be repeated, and answers ``WON`` to
-        its winner without pushing again.  Names must be unique within the batch.
+        One atomic step.  Raises ``FencedError``, with nothing written, unless ``fence`` is in force and no
+        recovery is under way.  Under the config that was in force before, only occurrences that were due in
+        its time can be claimed, for a lease after it.  With ``recovery``, the one under way, any cursor can
+        be put back whatever the fence.  On ``StoreUnavailable`` the outcome is unknown: the same claim may be
+        repeated, and answers ``WON`` to its winner without pushing again.  Names must be unique within the
+        batch.
         """
         ...
 
@@ -224,14 +317,91 @@ class Ledger(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """ "If ``intent`` is still stored as this attempt, carry out ``commands`` and remove it." """
+
+    intent: Intent
+    commands: tuple[Command, ...] = ()
+
+
+class Intents(Protocol):
+    """The open intents: occurrences that were claimed and are not known to be on the broker."""
+
+    def settle(self, settlements: Sequence[Settlement]) -> tuple[ClaimResult, ...]:
+        """Remove each intent that is still this attempt's, and carry out its commands with it.
+
+        One atomic step.  ``WON``: it was.  ``LOST``: it is somebody else's, or settled already; nothing was
+        pushed now.  ``FAILED``: nothing could be pushed, the intent stands.  ``stored`` is ``None`` in each.
+        """
+        ...
+
+    def keep(self, intents: Sequence[Intent]) -> list[bool]:
+        """Write the message into each intent that is still this attempt's, and say which were. Atomic."""
+        ...
+
+    def take_over(self, node: str, *, token: str, older_than: timedelta, limit: int) -> list[Intent]:
+        """Make up to ``limit`` open intents attempts of ``node``, the oldest first, with tokens of their own.
+
+        Those that may be taken are those of nodes that are not alive, those that are ``older_than``, and
+        those of ``node`` itself: whoever asks does not know any more how they stand.  Tokens are made from
+        ``token``, which must be new.  On ``StoreUnavailable`` the outcome is unknown; ask again.  A row that
+        is no intent is removed and logged.
+        """
+        ...
+
+    def read(self, limit: int) -> tuple[int, list[Intent]]:
+        """How many are open, and the oldest of them; writes nothing."""
+        ...
+
+
 # --- outbox -------------------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True, slots=True)
+class Path:
+    """How the messages of an entry reach the broker.
+
+    ``same_store``: the ledger can push them, since the broker is its own Redis.  ``user_code``: publishing
+    runs code of the user, which must run after the claim, on its winner.  ``why`` tells a person.
+    """
+
+    same_store: bool
+    user_code: bool
+    why: str = ""
+
+    @property
+    def one_write(self) -> bool:
+        """Whether claim and message are one write; else an intent stands between them."""
+        return self.same_store and not self.user_code
+
+
+class PublicationStatus(Enum):
+    CONFIRMED = "confirmed"  #: the broker has it
+    REFUSED = "refused"  #: it certainly has not, and it is this message's own fault
+    UNKNOWN = "unknown"  #: it was not sent, or no confirmation came
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """What became of one message; ``detail`` is the broker's error."""
+
+    status: PublicationStatus
+    detail: str = ""
+
+
 class Outbox(Protocol):
-    """Turns an occurrence into the commands that put its message on the broker."""
+    """Turns an occurrence into its message, and puts it on a broker that the ledger cannot write to."""
 
     def connect(self) -> None:
-        """Open what rendering needs; raises ``StoreUnavailable`` while the broker cannot be reached."""
+        """Open what rendering and publishing need, or see that it still works; cheap when it does.
+
+        Raises ``StoreUnavailable`` while the broker cannot be reached or takes no messages.
+        """
+        ...
+
+    def path(self, occurrence: Occurrence | None) -> Path:
+        """How its message would go now (``None``: one that is rendered already); runs no code of the user."""
         ...
 
     def render(self, occurrence: Occurrence, *, now: datetime) -> tuple[Command, ...]:
@@ -242,8 +412,16 @@ class Outbox(Protocol):
         """
         ...
 
+    def publish(self, messages: Sequence[tuple[Command, ...]]) -> list[Publication]:
+        """Put rendered messages on the broker, in their order, and wait a bounded time for its word on each.
+
+        For paths that are not ``same_store``.  Never raises for an outage: what was not confirmed is
+        ``UNKNOWN``, and ``connect`` settles whether the broker is there.
+        """
+        ...
+
     def sent(self, occurrence: Occurrence) -> None:
-        """Called once the occurrence's claim was won: what stock beat logs on sending."""
+        """Called once its message is on the broker: what stock beat logs on sending."""
         ...
 
     def close(self) -> None:

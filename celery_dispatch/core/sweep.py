@@ -1,9 +1,15 @@
-"""Burying the cursors of entries that left the config, and removing those that stay away.
+"""Bringing the cursors in line with the config in force, once nothing of the one before can be claimed.
 
-One node does it, the owner of slot 0, a page a turn, after each change of the config in force and then once
-an hour. A buried cursor (a tombstone) keeps its counts and its place: an entry that comes back within the
-grace goes on, after it the entry starts anew.  Dying half-way costs nothing: whoever owns slot 0 next
-begins again, and to bury twice is to bury once.
+One node does it, the owner of slot 0, a page a turn, from a lease after each switch on and then once an hour:
+
+* the cursor of an entry that left is *buried*: the tombstone keeps its counts and its place, so that an
+  entry that comes back within the grace goes on; after the grace it is removed, and the entry starts anew;
+* the cursor of an entry that changed, and was not claimed since, *takes* its new definition: should the old
+  one come back, what it had been due for meanwhile was nobody's.
+
+Dying half-way costs nothing: whoever owns slot 0 next begins again, and to do it twice is to do it once.  A
+config that is gone again within a lease, with all of its nodes, leaves no trace: its time counts as that of
+the one that comes back.
 """
 
 from __future__ import annotations
@@ -26,8 +32,11 @@ _EVERY = 3600.0  # seconds
 class Sweeper:
     """Goes through all cursors, a page at a time."""
 
-    def __init__(self, *, node: str, catalog: Catalog, ledger: Ledger, clock: PoolClock) -> None:
+    def __init__(
+        self, *, node: str, catalog: Catalog, ledger: Ledger, clock: PoolClock, lease: timedelta
+    ) -> None:
         self._node = node
+        self._lease = lease
         self._catalog = catalog
         self._ledger = ledger
         self._clock = clock
@@ -41,6 +50,8 @@ class Sweeper:
             self._fence, self._position, self._next = fence, 0, 0.0
         if not self._position and self._clock.monotonic() < self._next:
             return
+        if self._clock.now() < fence.since + self._lease:
+            return
         self._position, rows = self._ledger.scan(self._position, _PAGE)
         now = self._clock.now()
         claims = {name: claim for name, row in rows if (claim := self._verdict(name, row, fence, now))}
@@ -50,10 +61,20 @@ class Sweeper:
             self._next = self._clock.monotonic() + _EVERY
 
     def _verdict(self, name: str, row: object, fence: Fence, now: datetime) -> Claim | None:
-        if name in self._catalog or not isinstance(row, Cursor):
+        if not isinstance(row, Cursor):
             return None
+        if name in self._catalog:
+            return self._take(name, row, fence)
         if not row.is_tombstone:
             return Claim(name, row, row.bury(fence, self._node))
         if now - row.effective_from > GRACE:
             return Claim(name, row, None)
         return None
+
+    def _take(self, name: str, row: Cursor, fence: Fence) -> Claim | None:
+        entry = self._catalog.entries.get(name)
+        if entry is None or row.is_tombstone or row.definition == entry.definition:
+            return None
+        if row.conflicts(entry.definition, fence):
+            return None
+        return Claim(name, row, row.take(entry.definition, fence, self._node))

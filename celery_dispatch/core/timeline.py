@@ -15,10 +15,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from celery_dispatch.core.entry import Cursor, Entry
-from celery_dispatch.core.ports import Claim
+from celery_dispatch.core.entry import Cursor, Entry, Occurrence
+from celery_dispatch.core.ports import Claim, Path
+from celery_dispatch.core.report import Skip
 
-__all__ = ["Item", "Timeline"]
+__all__ = ["Bid", "Item", "Timeline"]
 
 _SLACK = 1_000
 
@@ -39,9 +40,20 @@ class Item:
     due: datetime
     order: int = 0
     polled: bool = False
-    attempt: Claim | None = None
+    attempt: Bid | None = None
     failures: int = 0
     ticket: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Bid:
+    """A claim that is made for an item: of which occurrence, how its message goes, why others are skipped."""
+
+    item: Item
+    claim: Claim
+    occurrence: Occurrence
+    path: Path
+    reason: Skip
 
 
 class Timeline:
@@ -76,6 +88,11 @@ class Timeline:
         if len(lane) > 2 * len(self._items) + _SLACK:
             lane[:] = [alarmed for alarmed in lane if alarmed[3].ticket == alarmed[2]]
             heapq.heapify(lane)
+
+    def rest(self, item: Item) -> None:
+        """Hold ``item`` without an alarm."""
+        item.ticket = 0
+        self._items[item.entry.name] = item
 
     def drop(self, name: str) -> None:
         """Hold it no longer; unknown names are fine."""

@@ -6,55 +6,130 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import redis
 from celery import Celery
 from celery.beat import ScheduleEntry
 from celery.schedules import crontab, schedule
+from kombu.utils.imports import symbol_by_name
 
 from celery_dispatch.celery_bridge.entries import catalog_of
+from celery_dispatch.celery_bridge.facets import facets_of
+from celery_dispatch.celery_bridge.identity import identity_of
+from celery_dispatch.celery_bridge.outbox import CeleryOutbox
 from celery_dispatch.config import Config
-from celery_dispatch.core.entry import Entry
+from celery_dispatch.core.entry import Catalog, Entry
 from celery_dispatch.core.ports import Pool
 from celery_dispatch.errors import ConfigError
+from celery_dispatch.manage.doctor.reader import Consulted
+from celery_dispatch.manage.doctor.server import read_server
 from celery_dispatch.manage.operations import Sources
 from celery_dispatch.manage.reports import Sketch
 from celery_dispatch.manage.words import duration
-from celery_dispatch.redis_store.client import redis_client
+from celery_dispatch.redis_store.client import redis_client, same_server
+from celery_dispatch.redis_store.facets import Facets
+from celery_dispatch.redis_store.intents import RedisIntents
 from celery_dispatch.redis_store.keys import Keys
 from celery_dispatch.redis_store.ledger import RedisLedger
 from celery_dispatch.redis_store.pool import RedisPool
 
-__all__ = ["open_pool", "open_sources", "sketch_of"]
+__all__ = ["identity", "open_consulted", "open_pool", "open_sources", "sketch_of"]
 
 
 @contextmanager
 def open_pool(app: Celery) -> Iterator[Pool]:
     """The pool alone, without the schedule."""
     config = Config.from_app(app)
-    client = redis_client(config.redis_url, config.redis_options)
+    client = _client(config)
     try:
         yield RedisPool(client, Keys(config.key_prefix))
     finally:
         client.close()
 
 
+def identity(app: Celery) -> str:
+    """What names this app and its broker; asks nobody."""
+    return identity_of(app)
+
+
 @contextmanager
 def open_sources(app: Celery) -> Iterator[Sources]:
     """Pool, cursors and the schedule of this app, the modules of its tasks imported as beat would."""
     config = Config.from_app(app)
-    _import_tasks(app)
-    catalog = catalog_of(app, config)
-    client = redis_client(config.redis_url, config.redis_options)
-    keys = Keys(config.key_prefix)
+    catalog = _catalog(app, config)
+    client = _client(config)
     try:
-        yield Sources(
-            pool=RedisPool(client, keys),
-            ledger=RedisLedger(client, keys),
-            catalog=catalog,
-            patience=config.lease_ttl + config.handover_delay,
-            sketch=sketch_of,
+        yield _sources(app, config, catalog, client)
+    finally:
+        client.close()
+
+
+@contextmanager
+def open_consulted(app: Celery) -> Iterator[Consulted]:
+    """All that the doctor asks: what ``open_sources`` gives, the server itself and the broker."""
+    config = Config.from_app(app)
+    catalog = _catalog(app, config)
+    client = _client(config)
+    try:
+        yield Consulted(
+            sources=_sources(app, config, catalog, client),
+            server=lambda: read_server(client),
+            outbox=_outbox(app, config, client),
+            facets=Facets(client, Keys(config.key_prefix)),
+            own_facets=facets_of(app, catalog, config),
         )
     finally:
         client.close()
+
+
+def _sources(app: Celery, config: Config, catalog: Catalog, client: redis.Redis) -> Sources:
+    keys = Keys(config.key_prefix)
+    return Sources(
+        pool=RedisPool(client, keys),
+        ledger=RedisLedger(client, keys),
+        intents=RedisIntents(client, keys),
+        catalog=catalog,
+        patience=config.lease_ttl + config.handover_delay,
+        sketch=sketch_of,
+        identity=identity_of(app),
+    )
+
+
+def _client(config: Config) -> redis.Redis:
+    return redis_client(config.redis_url, config.redis_options, key_prefix=config.key_prefix)
+
+
+def _outbox(app: Celery, config: Config, client: redis.Redis) -> CeleryOutbox:
+    """The outbox of a node that is none: asked for paths, it sends nothing."""
+    return CeleryOutbox(
+        app,
+        key_prefix=config.key_prefix,
+        node="doctor",
+        scheduler=_scheduler_class(app)(app=app, lazy=True),
+        same_store=lambda connection: _is_store(connection, client),
+    )
+
+
+def _scheduler_class(app: Celery) -> Any:
+    """The scheduler that the settings name, if it is of this package: it may override the sending."""
+    from celery_dispatch.scheduler import DispatchScheduler  # loads what other commands do not need
+
+    try:
+        named: Any = symbol_by_name(app.conf.beat_scheduler)
+    except (ImportError, AttributeError, ValueError):
+        return DispatchScheduler
+    is_ours = isinstance(named, type) and issubclass(named, DispatchScheduler)
+    return named if is_ours else DispatchScheduler
+
+
+def _is_store(connection: Any, client: redis.Redis) -> bool:
+    """Whether a broker's open connection leads to the database that the pool lives in."""
+    broker = getattr(connection.default_channel, "client", None)
+    return isinstance(broker, redis.Redis) and same_server(client, broker)
+
+
+def _catalog(app: Celery, config: Config) -> Catalog:
+    _import_tasks(app)
+    return catalog_of(app, config)
 
 
 def sketch_of(entry: Entry) -> Sketch:

@@ -6,11 +6,13 @@ is not known is ``null``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Any
 
 from celery_dispatch.core.entry import Cursor, Fence
 from celery_dispatch.core.ports import Damaged
+from celery_dispatch.manage.controls import Adoption, Drained
 from celery_dispatch.manage.health import Health
 from celery_dispatch.manage.reports import (
     Dues,
@@ -20,19 +22,22 @@ from celery_dispatch.manage.reports import (
     EntryState,
     Lag,
     NodeReport,
-    NodeState,
     PoolReport,
     StatusReport,
 )
+from celery_dispatch.manage.resets import Reset
 
 __all__ = [
     "Document",
+    "adoption_document",
+    "drained_document",
     "dues_document",
     "entries_document",
     "entry_document",
     "error_document",
     "health_document",
     "nodes_document",
+    "resets_document",
     "rfc3339",
     "status_document",
 ]
@@ -55,8 +60,8 @@ def error_document(error: str, cure: str) -> Document:
 
 
 def status_document(report: StatusReport) -> Document:
-    """``{"now", "fine", "config_in_force", "this_config", "nodes", "entries", "lag_ms", "problems"}``."""
-    entries = report.entries
+    """The document of ``nodes``, with entries, open intents, lag and what is wrong."""
+    entries, intents = report.entries, report.intents
     return {
         **nodes_document(report.pool),
         "fine": report.is_fine,
@@ -67,6 +72,7 @@ def status_document(report: StatusReport) -> Document:
             "skipped": entries.skipped,
             "by_state": {state.value: entries.by_state.get(state, 0) for state in EntryState},
         },
+        "intents": {"open": intents.open, "oldest": _time(intents.oldest)},
         "lag_ms": _lag(report.lag),
         "problems": [
             {"what": problem.what, "cure": problem.cure, "severity": problem.severity.value}
@@ -76,10 +82,14 @@ def status_document(report: StatusReport) -> Document:
 
 
 def nodes_document(report: PoolReport) -> Document:
-    """``{"now", "config_in_force", "nodes"}``."""
+    """``{"now", "config_in_force", "switch", "challenger", "identity", "recovering", "nodes"}``."""
     return {
         "now": _time(report.now),
         "config_in_force": _fence(report.fence),
+        "switch": _fence(report.switch),
+        "challenger": report.challenger or None,
+        "identity": report.identity or None,
+        "recovering": bool(report.recovery),
         "nodes": [_node(node) for node in report.nodes],
     }
 
@@ -129,6 +139,31 @@ def health_document(probe: str, health: Health) -> Document:
     return {"probe": probe, "healthy": health.healthy, "why": health.why, "nodes": list(health.nodes)}
 
 
+def drained_document(drained: Drained) -> Document:
+    """``{"node", "draining", "after"}``; ``after`` says what happens next."""
+    return {"node": drained.node, "draining": drained.draining, "after": drained.after}
+
+
+def adoption_document(adoption: Adoption) -> Document:
+    """``{"before", "identity", "changed"}``."""
+    return {"before": adoption.before, "identity": adoption.identity, "changed": adoption.is_change}
+
+
+def resets_document(resets: Sequence[Reset]) -> Document:
+    """``{"cursors": [{"name", "before", "after", "error"}]}``; instants are those of the cursors' ``due``."""
+    return {
+        "cursors": [
+            {
+                "name": reset.name,
+                "before": _time(reset.before),
+                "after": _time(reset.after),
+                "error": reset.error or None,
+            }
+            for reset in resets
+        ]
+    }
+
+
 def _fence(fence: Fence | None) -> Document | None:
     return {"fingerprint": fence.config, "since": _time(fence.since)} if fence is not None else None
 
@@ -136,10 +171,12 @@ def _fence(fence: Fence | None) -> Document | None:
 def _node(node: NodeReport) -> Document:
     return {
         "id": node.id,
+        "name": node.name,
         "host": node.host,
         "state": node.state.value,
         "config": node.config,
-        "in_force": node.state in (NodeState.STEADY, NodeState.JOINING),
+        "identity": node.identity,
+        "in_force": node.in_force,
         "joined": _time(node.joined),
         "lease_end": _time(node.lease_end),
         "share": round(node.share, 4),

@@ -10,7 +10,7 @@ from celery import Celery
 
 from celery_dispatch.celery_bridge.broker import masked
 from celery_dispatch.config import Config
-from celery_dispatch.core.ports import MemberState, Pool, PoolState
+from celery_dispatch.core.ports import Member, MemberState, Pool, PoolState
 from celery_dispatch.liveness import Turn, directory_for, read_turns
 
 __all__ = ["Health", "directory_of", "live", "ready"]
@@ -45,9 +45,10 @@ def live(directory: Path, *, monotonic_now: float | None = None) -> Health:
 
 
 def ready(directory: Path, pool: Pool) -> Health:
-    """Whether every node of this host is in the pool: loaded, or standing by for another config to leave.
+    """Whether every node of this host is in the pool: loaded, standing by for another config, or draining.
 
-    A node that stands by is ready: a rolling update that waited for it would wait for ever.
+    A node that stands by is ready: a rolling update that waited for it would wait for ever.  One that has
+    no broker is not.
     """
     turns = read_turns(directory)
     if not turns:
@@ -56,16 +57,24 @@ def ready(directory: Path, pool: Pool) -> Health:
     members = {member.id: member for member in state.members}
     missing: list[str] = []
     for turn in turns:
-        member = members.get(turn.node)
-        if member is None:
-            missing.append(f"{turn.node} is not in the pool")
-        elif member.lease_end <= state.now:
-            missing.append(f"the lease of {turn.node} has run out")
-        elif member.state is not MemberState.STEADY and member.config == _in_force(state):
-            missing.append(f"{turn.node} is still {member.state.value}")
+        why = _missing(turn.node, members.get(turn.node), state)
+        if why is not None:
+            missing.append(why)
     if missing:
         return Health(False, f"Not ready: {'; '.join(missing)}.", _ids(turns))
     return Health(True, f"In the pool of {len(members)}: {', '.join(_ids(turns))}.", _ids(turns))
+
+
+def _missing(node: str, member: Member | None, state: PoolState) -> str | None:
+    """Why a node is not ready, if it is not."""
+    if member is None:
+        return f"{node} is not in the pool"
+    if member.lease_end <= state.now:
+        return f"the lease of {node} has run out"
+    if member.state is MemberState.CUT_OFF:
+        return f"{node} cannot reach the broker"
+    waits = member.draining or member.identity != state.identity or member.config != _in_force(state)
+    return None if waits or member.state is MemberState.STEADY else f"{node} is still joining"
 
 
 def _nobody(directory: Path) -> Health:
@@ -81,4 +90,7 @@ def _ids(turns: Sequence[Turn]) -> tuple[str, ...]:
 
 
 def _in_force(state: PoolState) -> str | None:
-    return state.fence.config if state.fence else None
+    """The config that fires now; a switch may be written ahead."""
+    ahead = state.fence is not None and state.fence.since > state.now
+    fence = state.before if ahead else state.fence
+    return fence.config if fence else None

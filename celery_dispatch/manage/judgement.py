@@ -11,7 +11,7 @@ from celery_dispatch.core.entry import Catalog, Cursor, Entry
 from celery_dispatch.core.ports import Damaged, Stored
 from celery_dispatch.core.recurrence import Nominal
 from celery_dispatch.errors import EntryError
-from celery_dispatch.manage.reports import EntryReport, EntryState, NodeState, PoolReport, Sketch
+from celery_dispatch.manage.reports import EntryReport, EntryState, PoolReport, Sketch
 from celery_dispatch.manage.words import duration
 
 __all__ = ["Bench"]
@@ -35,7 +35,7 @@ class Bench:
     @cached_property
     def errors(self) -> Mapping[str, str]:
         """What live nodes that run the config in force say is wrong with an entry."""
-        running = (node for node in self.pool.alive if node.state is not NodeState.STANDBY)
+        running = (node for node in self.pool.alive if node.in_force)
         return {name: message for node in running for name, message in node.errors.items()}
 
     @cached_property

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from celery_dispatch.core.entry import Fence
+from celery_dispatch.core.pool import ring_hosts
 from celery_dispatch.core.ports import Member, MemberState, Pool, PoolState
 from celery_dispatch.core.ring import Ring
 from celery_dispatch.manage.reports import Lag, NodeReport, NodeState, PoolReport
@@ -14,30 +16,61 @@ __all__ = ["read_pool"]
 def read_pool(pool: Pool, ring: Ring | None = None) -> PoolReport:
     """The nodes with their states and shares."""
     state = pool.read()
-    nodes = {member.id: _node_state(member, state) for member in state.members}
-    hosts = {member.id: member.host for member in state.members if nodes[member.id] is NodeState.STEADY}
+    fence, switch = _fences(state)
+    nodes = {member.id: _node_state(member, state, fence) for member in state.members}
+    live = tuple(member for member in state.members if member.lease_end > state.now)
+    hosts = ring_hosts(live, fence.config, identity=state.identity) if fence is not None else {}
     ranks = (ring or Ring()).ranks(hosts)
     shares = ranks.shares()
     return PoolReport(
         now=state.now,
-        fence=state.fence,
+        fence=fence,
         nodes=tuple(
-            _node_report(member, nodes[member.id], shares.get(member.id, 0.0))
+            _node_report(
+                member,
+                nodes[member.id],
+                share=shares.get(member.id, 0.0),
+                in_force=member.identity == state.identity
+                and fence is not None
+                and member.config == fence.config,
+            )
             for member in sorted(state.members, key=lambda member: (member.host, member.id))
         ),
         ranks=ranks,
+        switch=switch,
+        challenger=state.challenger,
+        identity=state.identity,
+        recovery=state.recovery,
     )
 
 
-def _node_state(member: Member, state: PoolState) -> NodeState:
+def _fences(state: PoolState) -> tuple[Fence | None, Fence | None]:
+    """The config in force now, and the one that a switch is written ahead for."""
+    if state.fence is None or state.fence.since <= state.now:
+        return state.fence, None
+    return state.before, state.fence
+
+
+def _node_state(member: Member, state: PoolState, fence: Fence | None) -> NodeState:
     if member.lease_end <= state.now:
         return NodeState.EXPIRED
-    if state.fence is None or member.config != state.fence.config:
+    if member.identity != state.identity:
+        return NodeState.FOREIGN
+    if member.draining:
+        return NodeState.DRAINING
+    if fence is None or member.config != fence.config:
         return NodeState.STANDBY
-    return NodeState.STEADY if member.state is MemberState.STEADY else NodeState.JOINING
+    return _STATES[member.state]
 
 
-def _node_report(member: Member, state: NodeState, share: float) -> NodeReport:
+_STATES = {
+    MemberState.STEADY: NodeState.STEADY,
+    MemberState.JOINING: NodeState.JOINING,
+    MemberState.CUT_OFF: NodeState.CUT_OFF,
+}
+
+
+def _node_report(member: Member, state: NodeState, *, share: float, in_force: bool) -> NodeReport:
     """A member with its ``info``, of which every part may be missing or of another type."""
     info = member.info
     lag, errors = info.get("lag"), info.get("errors")
@@ -46,12 +79,16 @@ def _node_report(member: Member, state: NodeState, share: float) -> NodeReport:
         host=member.host,
         state=state,
         config=member.config,
+        identity=member.identity,
+        in_force=in_force,
         joined=member.joined,
         lease_end=member.lease_end,
         share=share,
+        name=_text(info.get("name")),
         pid=_count(info.get("pid")) or None,
         version=_text(info.get("version")),
         started=_instant(info.get("started")),
+        recovered=_instant(info.get("recovered")),
         entries=_count(info.get("entries")),
         standby=_count(info.get("standby")),
         fired=_count(info.get("fired")),

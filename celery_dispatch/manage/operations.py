@@ -16,7 +16,7 @@ from fnmatch import fnmatchcase
 from statistics import median
 
 from celery_dispatch.core.entry import Catalog, Cursor, Entry
-from celery_dispatch.core.ports import Ledger, Pool, Stored
+from celery_dispatch.core.ports import Intents, Ledger, Pool, Stored
 from celery_dispatch.core.recurrence import Nominal
 from celery_dispatch.core.ring import Ranks, Ring
 from celery_dispatch.errors import EntryError
@@ -30,6 +30,7 @@ from celery_dispatch.manage.reports import (
     EntryReport,
     EntryState,
     EntryTotals,
+    IntentReport,
     Lag,
     NodeReport,
     PoolReport,
@@ -40,9 +41,11 @@ from celery_dispatch.manage.reports import (
 __all__ = [
     "EntryFilter",
     "Sources",
+    "judged",
     "read_dues",
     "read_entries",
     "read_entry",
+    "read_intents",
     "read_pool",
     "read_status",
 ]
@@ -55,14 +58,16 @@ class Sources:
     """Where the operations read, put together by whoever starts them.
 
     ``patience`` is lease and handover together: an entry later than that is overdue.  ``sketch`` puts an
-    entry of the catalog into words.
+    entry of the catalog into words.  ``identity`` names the app and its broker.
     """
 
     pool: Pool
     ledger: Ledger
+    intents: Intents
     catalog: Catalog
     patience: timedelta
     sketch: Callable[[Entry], Sketch]
+    identity: str = ""
     ring: Ring = field(default_factory=Ring)
 
 
@@ -85,25 +90,38 @@ class EntryFilter:
 def read_status(sources: Sources) -> StatusReport:
     """The pool, its entries counted, and what is wrong."""
     pool = read_pool(sources.pool, sources.ring)
-    rows, bench = _read_rows(sources, pool)
     by_state: Counter[EntryState] = Counter()
     wrong: list[EntryReport] = []
     fired = skipped = 0
-    for name in _names(sources, rows):
-        report = bench.judge(name, rows.get(name))
+    for report in judged(sources, pool):
         by_state[report.state] += 1
         fired += report.fired
         skipped += report.skipped
         if report.state.is_wrong:
             wrong.append(report)
     total = sum(by_state.values()) - by_state[EntryState.TOMBSTONE]
+    config, intents = sources.catalog.fingerprint, read_intents(sources.intents)
     return StatusReport(
         pool=pool,
         entries=EntryTotals(total=total, by_state=dict(by_state), fired=fired, skipped=skipped),
+        intents=intents,
         lag=_lag_of(pool.alive),
-        config=sources.catalog.fingerprint,
-        problems=problems_of(pool, wrong, config=sources.catalog.fingerprint),
+        config=config,
+        problems=problems_of(pool, wrong, config=config, intents=intents, patience=sources.patience),
     )
+
+
+def judged(sources: Sources, pool: PoolReport) -> Iterator[EntryReport]:
+    """Every entry that the config at hand or the ledger knows, by name."""
+    rows, bench = _read_rows(sources, pool)
+    for name in _names(sources, rows):
+        yield bench.judge(name, rows.get(name))
+
+
+def read_intents(intents: Intents) -> IntentReport:
+    """How many are open, and since when the oldest is."""
+    count, oldest = intents.read(1)
+    return IntentReport(count, oldest[0].since if oldest else None)
 
 
 def read_entries(sources: Sources, wanted: EntryFilter) -> EntryList:

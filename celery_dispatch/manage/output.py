@@ -80,6 +80,7 @@ def errors_shown(as_json: bool) -> Iterator[None]:
     Meanwhile the log of this package is silent: what it would say is part of the answer.
     """
     from celery_dispatch.errors import ConfigError, StoreRefused, StoreUnavailable
+    from celery_dispatch.manage.controls import ControlError
 
     log = logging.getLogger("celery_dispatch")
     level = log.level
@@ -88,6 +89,8 @@ def errors_shown(as_json: bool) -> Iterator[None]:
         yield
     except UnknownEntry as error:
         _fail(as_json, WRONG, *error.args)
+    except ControlError as error:
+        _fail(as_json, WRONG, str(error), error.cure)
     except ConfigError as error:
         _fail(as_json, USAGE, str(error), "Correct the configuration of the app.")
     except StoreRefused as error:

@@ -3,29 +3,68 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import timedelta
 
 from celery_dispatch.manage.reports import (
     EntryReport,
     EntryState,
+    IntentReport,
+    NodeReport,
     NodeState,
     PoolReport,
     Problem,
     Severity,
 )
+from celery_dispatch.manage.words import counted, duration, listed, sentence
 
-__all__ = ["problems_of"]
+__all__ = [
+    "SEE_DOCTOR",
+    "problems_of",
+    "problems_of_configs",
+    "problems_of_entries",
+    "problems_of_intents",
+    "problems_of_life",
+    "problems_of_nodes",
+    "problems_of_unnamed_entries",
+]
 
-_NAMED = 3  # entries or nodes that one problem names
+
+#: Part of a cure; the doctor leaves it out.
+SEE_DOCTOR = " What differs says: celery -A <app> dispatch doctor."
 
 
-def problems_of(pool: PoolReport, wrong: Sequence[EntryReport], *, config: str) -> tuple[Problem, ...]:
-    """What is wrong, errors before warnings; ``config`` is the fingerprint of the app that asks."""
-    found = [*_of_life(pool), *_of_nodes(pool), *_of_configs(pool, config), *_of_entries(pool, wrong)]
+def problems_of(
+    pool: PoolReport,
+    wrong: Sequence[EntryReport],
+    *,
+    config: str,
+    intents: IntentReport,
+    patience: timedelta,
+) -> tuple[Problem, ...]:
+    """What is wrong, errors before warnings; ``config`` is the fingerprint of the app that asks.
+
+    ``patience`` is lease and handover together.
+    """
+    found = [
+        *problems_of_life(pool),
+        *problems_of_nodes(pool),
+        *problems_of_configs(pool, config),
+        *problems_of_entries(wrong),
+        *problems_of_unnamed_entries(pool, wrong),
+        *problems_of_intents(pool, intents, patience),
+    ]
     return tuple(sorted(found, key=lambda problem: problem.severity is not Severity.ERROR))
 
 
-def _of_life(pool: PoolReport) -> Iterator[Problem]:
+def problems_of_life(pool: PoolReport) -> Iterator[Problem]:
     """Whether somebody fires at all, and what one more fault would cost."""
+    if pool.recovery:
+        yield Problem(
+            "The pool is recovering: Redis lost data, is another server, or is new to the pool. Nothing is "
+            "fired until every live node has put back what it knows.",
+            "Wait: it ends after a lease at most, at a first start after two heartbeats.",
+            Severity.WARNING,
+        )
     if pool.fence is None and not pool.nodes:
         yield Problem("There is no pool yet.", "Start a beat: celery -A <app> beat -S dispatch.")
     elif not pool.alive:
@@ -35,7 +74,8 @@ def _of_life(pool: PoolReport) -> Iterator[Problem]:
     elif not pool.steady:
         yield Problem(
             "No node is steady: nothing is fired.",
-            "Wait until one has loaded its entries; if none does, look into the beats' logs.",
+            "Wait until one has loaded its entries. If none does: are all draining, cut off from the broker, "
+            "or of another app? See: celery -A <app> dispatch nodes.",
         )
     elif len(pool.steady) == 1:
         yield Problem(
@@ -51,33 +91,58 @@ def _of_life(pool: PoolReport) -> Iterator[Problem]:
         )
 
 
-def _of_nodes(pool: PoolReport) -> Iterator[Problem]:
-    expired = [node for node in pool.nodes if node.state is NodeState.EXPIRED]
+def problems_of_nodes(pool: PoolReport) -> Iterator[Problem]:
+    """Nodes that do not fire although they are there, or were."""
+    expired = _in(pool, NodeState.EXPIRED)
     if expired and pool.alive:
         yield Problem(
-            f"{_count(len(expired), 'node')} let the lease run out: {_names(node.id for node in expired)}.",
+            f"{counted(len(expired), 'node')} let the lease run out: {_ids(expired)}.",
             "Nothing, if they are gone for good (the next heartbeat trims them); else look into their logs.",
+            Severity.WARNING,
+        )
+    cut_off = _in(pool, NodeState.CUT_OFF)
+    if cut_off:
+        yield Problem(
+            f"{counted(len(cut_off), 'node')} cannot reach the broker: {_ids(cut_off)}.",
+            "See from their hosts whether the broker answers; they are back as soon as it does.",
+            Severity.WARNING if pool.steady else Severity.ERROR,
+        )
+    draining = _in(pool, NodeState.DRAINING)
+    if draining:
+        yield Problem(
+            f"{counted(len(draining), 'node')} drain{'s' if len(draining) == 1 else ''}: {_ids(draining)}.",
+            "Stop it when it owns nothing any more, or put it back: celery -A <app> dispatch undrain <node>.",
             Severity.WARNING,
         )
     for node in pool.alive:
         if node.outage is not None:
             yield Problem(
-                f"Node {node.id} reports an outage: {_sentence(node.outage)}",
+                f"Node {node.id} reports an outage: {sentence(node.outage)}",
                 "Look into its log.",
                 Severity.WARNING,
             )
 
 
-def _of_configs(pool: PoolReport, config: str) -> Iterator[Problem]:
+def problems_of_configs(pool: PoolReport, config: str) -> Iterator[Problem]:
+    """Nodes of other configs and other apps, and whether ``config`` is the one in force."""
+    foreign = _in(pool, NodeState.FOREIGN)
+    if foreign:
+        yield Problem(
+            f"{counted(len(foreign), 'node')} of another app or broker {_stand(foreign)} by: "
+            f"{_ids(foreign)}.",
+            "Give the other app its own dispatch_key_prefix. If the pool moved to another broker: it is "
+            "taken over once no node of the old one is left, or now with: celery -A <app> dispatch adopt.",
+            Severity.WARNING,
+        )
     if pool.fence is None:
         return
-    others = [node for node in pool.nodes if node.state is NodeState.STANDBY]
+    others = _in(pool, NodeState.STANDBY)
     if others:
         yield Problem(
-            f"{_count(len(others), 'node')} stand{'s' if len(others) == 1 else ''} by with another config "
-            f"than the one in force: {_names(node.id for node in others)}.",
-            "Finish the deploy; if there is none, let all beats run the same code and settings. "
-            "If these are two apps, give each its own dispatch_key_prefix.",
+            f"{counted(len(others), 'node')} {_stand(others)} by with another config "
+            f"than the one in force: {_ids(others)}.",
+            "Finish the deploy; if there is none, let all beats run the same code and settings."
+            f"{SEE_DOCTOR} If these are two apps, give each its own dispatch_key_prefix.",
             Severity.WARNING,
         )
     if config != pool.fence.config:
@@ -98,43 +163,54 @@ _OF_ENTRIES = {
     ),
     EntryState.DAMAGED: (
         "damaged in Redis",
-        "Find out what else writes to the cursor key (is the prefix shared?) and remove the field: "
-        "HDEL {<prefix>}:cursor <name>; a node that knows the cursor puts it "
-        "back, else the entry begins anew.",
+        "Find out what else writes to the cursor key (is the prefix shared?), then let each go on from now: "
+        "celery -A <app> dispatch cursor reset <name>.",
     ),
     EntryState.AHEAD: (
         "silent, because their cursors are in the future",
-        "Was Redis's clock set back? Wait until it has caught up, or stop all beats, remove the field "
-        "(HDEL {<prefix>}:cursor <name>) and start them: the entry begins anew.",
+        "Was Redis's clock set back? Wait until it has caught up, or let each go on from now: "
+        "celery -A <app> dispatch cursor reset <name>.",
     ),
 }
 
 
-def _of_entries(pool: PoolReport, wrong: Sequence[EntryReport]) -> Iterator[Problem]:
+def problems_of_entries(wrong: Sequence[EntryReport]) -> Iterator[Problem]:
+    """Entries that are not fired although they should be."""
     for state, (what, cure) in _OF_ENTRIES.items():
         names = [entry.name for entry in wrong if entry.state is state]
         if names:
             verb = "is" if len(names) == 1 else "are"
-            yield Problem(f"{_entries(len(names))} {verb} {what}: {_names(iter(names))}.", cure)
+            yield Problem(f"{counted(len(names), 'entry')} {verb} {what}: {listed(names)}.", cure)
+
+
+def problems_of_unnamed_entries(pool: PoolReport, wrong: Sequence[EntryReport]) -> Iterator[Problem]:
+    """Errors that nodes count but do not name: each names twenty at most."""
     named = sum(entry.state in (EntryState.ERROR, EntryState.DAMAGED) for entry in wrong)
     reported = max((node.error_count for node in pool.alive), default=0)
     if reported > named:
         yield Problem(f"A node reports errors of {reported - named:,} more entries.", "Look into the logs.")
 
 
-def _names(names: Iterator[str]) -> str:
-    listed = list(names)
-    rest = len(listed) - _NAMED
-    return ", ".join(listed[:_NAMED]) + (f" and {rest:,} more" if rest > 0 else "")
+def problems_of_intents(pool: PoolReport, intents: IntentReport, patience: timedelta) -> Iterator[Problem]:
+    """Occurrences that were claimed, and whose messages are long in coming."""
+    if intents.oldest is None or pool.now - intents.oldest <= patience:
+        return
+    yield Problem(
+        f"{counted(intents.open, 'occurrence')} {'was' if intents.open == 1 else 'were'} claimed and "
+        f"{'is' if intents.open == 1 else 'are'} not known to be on the broker, the oldest for "
+        f"{duration(pool.now - intents.oldest)}.",
+        "Does the broker take messages? They are sent as soon as it does.",
+        Severity.WARNING,
+    )
 
 
-def _entries(number: int) -> str:
-    return "1 entry" if number == 1 else f"{number:,} entries"
+def _in(pool: PoolReport, state: NodeState) -> list[NodeReport]:
+    return [node for node in pool.nodes if node.state is state]
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+def _ids(nodes: Sequence[NodeReport]) -> str:
+    return listed([node.id for node in nodes])
 
 
-def _sentence(text: str) -> str:
-    return text if text.endswith(".") else f"{text}."
+def _stand(nodes: Sequence[NodeReport]) -> str:
+    return "stands" if len(nodes) == 1 else "stand"

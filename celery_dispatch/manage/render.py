@@ -18,7 +18,7 @@ from celery_dispatch.manage.reports import (
     Severity,
     StatusReport,
 )
-from celery_dispatch.manage.words import duration, milliseconds, relative
+from celery_dispatch.manage.words import clock_time, counted, duration, milliseconds, relative
 
 __all__ = ["nodes_view", "status_view"]
 
@@ -27,10 +27,13 @@ _MOST_NODES = 12  # that status shows
 _NODE_STYLES = {
     NodeState.STEADY: "green",
     NodeState.JOINING: "yellow",
+    NodeState.DRAINING: "yellow",
+    NodeState.CUT_OFF: "bold red",
     NodeState.STANDBY: "yellow",
+    NodeState.FOREIGN: "yellow",
     NodeState.EXPIRED: "red",
 }
-_SEVERITY_STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow"}
+_SEVERITY_STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "yellow", Severity.NOTE: "dim"}
 
 
 def status_view(report: StatusReport, width: int) -> RenderableType:
@@ -49,11 +52,19 @@ def status_view(report: StatusReport, width: int) -> RenderableType:
 def nodes_view(report: PoolReport, width: int) -> RenderableType:
     """All nodes, with what each says of itself."""
     parts: list[RenderableType] = [
-        pair_grid([("pool", _pool_line(report)), ("config", _config_line(report))])
+        pair_grid(
+            [
+                ("pool", _pool_line(report)),
+                ("config", _config_line(report)),
+                *([("identity", Text(report.identity))] if report.identity else []),
+            ]
+        )
     ]
     if report.nodes:
         parts += [Text(), _node_table(report, report.nodes, width, brief=False)]
     for node in report.nodes:
+        if node.state is NodeState.FOREIGN:
+            parts += [noted(node.id, f"is of {node.identity}", "yellow")]
         if node.outage is not None:
             parts += [noted(node.id, f"outage: {node.outage}", "yellow")]
         parts += [noted(f"{node.id}: {name}", message, "bold red") for name, message in node.errors.items()]
@@ -73,8 +84,15 @@ def _summary(report: StatusReport) -> RenderableType:
             ("entries", Text(f"{totals.total:,}{': ' if states else ''}{states}")),
             ("fired", Text(f"{totals.fired:,}, skipped {totals.skipped:,}")),
             ("lag", Text(lag if report.lag.max is not None else "nothing was fired lately")),
+            *([("intents", _intents(report))] if report.intents.open else []),
         ]
     )
+
+
+def _intents(report: StatusReport) -> Text:
+    oldest = report.intents.oldest
+    since = f", the oldest for {duration(report.pool.now - oldest)}" if oldest is not None else ""
+    return Text(f"{report.intents.open:,} open{since}")
 
 
 def _most_first(item: tuple[EntryState, int]) -> tuple[int, str]:
@@ -85,20 +103,32 @@ def _pool_line(pool: PoolReport) -> Text:
     alive, steady = len(pool.alive), len(pool.steady)
     if not alive:
         return Text("nobody is alive", style="bold red")
-    text = f"{alive} node{'' if alive == 1 else 's'} alive"
-    return Text(text if steady == alive else f"{text}, {steady} steady")
+    text = f"{counted(alive, 'node')} alive"
+    return Text.assemble(
+        text if steady == alive else f"{text}, {steady} steady",
+        ("; recovering", "bold red") if pool.recovery else "",
+    )
 
 
 def _config_line(pool: PoolReport) -> Text:
-    if pool.fence is None:
-        return Text("none is in force", style="yellow")
-    running = sum(node.config == pool.fence.config for node in pool.alive)
-    others = len(pool.alive) - running
-    return Text.assemble(
-        (pool.fence.config, "bold"),
-        f" in force for {duration(pool.now - pool.fence.since)}, run by {running}",
-        (f"; {others} run{'s' if others == 1 else ''} another", "yellow") if others else "",
-    )
+    line = Text("none is in force", style="yellow")
+    if pool.fence is not None:
+        running = sum(node.config == pool.fence.config for node in pool.alive)
+        others = len(pool.alive) - running
+        line = Text.assemble(
+            (pool.fence.config, "bold"),
+            f" in force for {duration(pool.now - pool.fence.since)}, run by {running}",
+            (f"; {others} run{'s' if others == 1 else ''} another", "yellow") if others else "",
+        )
+    if pool.switch is not None:
+        line.append(
+            f"; switches to {pool.switch.config} {relative(pool.switch.since, pool.now)}, "
+            f"at {clock_time(pool.switch.since)}",
+            style="yellow",
+        )
+    elif pool.challenger:
+        line.append(f"; most nodes run {pool.challenger}", style="yellow")
+    return line
 
 
 def _node_table(pool: PoolReport, nodes: Sequence[NodeReport], width: int, *, brief: bool) -> Table:

@@ -21,6 +21,7 @@ __all__ = [
     "EntryReport",
     "EntryState",
     "EntryTotals",
+    "IntentReport",
     "Lag",
     "NodeReport",
     "NodeState",
@@ -35,6 +36,7 @@ __all__ = [
 class Severity(Enum):
     ERROR = "error"  #: occurrences are late or lost, or will be
     WARNING = "warning"  #: works, but a fault would cost more than it should
+    NOTE = "note"  #: nothing is wrong, but it explains what is seen
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,10 @@ class Problem:
 class NodeState(Enum):
     STEADY = "steady"  #: fires its share
     JOINING = "joining"  #: alive, still loading its entries
+    DRAINING = "draining"  #: alive, taken off the ring by a person
+    CUT_OFF = "cut-off"  #: alive, but it cannot reach the broker
     STANDBY = "standing-by"  #: alive, but runs a config that is not in force
+    FOREIGN = "foreign"  #: alive, but of another app or broker than the pool
     EXPIRED = "expired"  #: its lease has run out
 
 
@@ -65,6 +70,8 @@ class Lag:
 class NodeReport:
     """One node; what it says of itself is ``None`` or 0 where it says nothing.
 
+    ``name`` is what its settings call it, ``identity`` names its app and broker, ``recovered`` is when it last
+    saw the pool recover.  ``in_force``: it is of this pool and runs the config that is in force now.
     ``entries`` and ``standby`` count those that it owns and stands by for, ``fired`` and ``skipped`` its own
     occurrences since it started.
     """
@@ -73,12 +80,16 @@ class NodeReport:
     host: str
     state: NodeState
     config: str
+    identity: str
+    in_force: bool
     joined: datetime
     lease_end: datetime
     share: float = 0.0
+    name: str | None = None
     pid: int | None = None
     version: str | None = None
     started: datetime | None = None
+    recovered: datetime | None = None
     entries: int = 0
     standby: int = 0
     fired: int = 0
@@ -96,12 +107,21 @@ class NodeReport:
 
 @dataclass(frozen=True, slots=True)
 class PoolReport:
-    """The pool at ``now`` by Redis's clock; ``fence`` is ``None`` before a first node came."""
+    """The pool at ``now`` by Redis's clock.
+
+    ``fence`` is the config in force now, ``None`` before a first node came; ``switch`` the one that a switch
+    is written ahead for.  ``challenger`` is a config that most nodes run but that is not in force, empty for
+    none; ``recovery`` names the one under way, empty for none.
+    """
 
     now: datetime
     fence: Fence | None
     nodes: tuple[NodeReport, ...]
     ranks: Ranks
+    switch: Fence | None = None
+    challenger: str = ""
+    identity: str = ""
+    recovery: str = ""
 
     @property
     def alive(self) -> tuple[NodeReport, ...]:
@@ -111,6 +131,14 @@ class PoolReport:
     def steady(self) -> tuple[NodeReport, ...]:
         """The nodes on the ring."""
         return tuple(node for node in self.nodes if node.state is NodeState.STEADY)
+
+
+@dataclass(frozen=True, slots=True)
+class IntentReport:
+    """The open intents: how many, and when the oldest attempt began."""
+
+    open: int = 0
+    oldest: datetime | None = None
 
 
 class EntryState(Enum):
@@ -218,6 +246,7 @@ class StatusReport:
 
     pool: PoolReport
     entries: EntryTotals
+    intents: IntentReport
     lag: Lag
     config: str
     problems: tuple[Problem, ...]

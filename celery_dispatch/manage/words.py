@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 
-__all__ = ["clock_time", "duration", "milliseconds", "relative", "shorten"]
+__all__ = [
+    "clock_time",
+    "counted",
+    "duration",
+    "listed",
+    "milliseconds",
+    "relative",
+    "sentence",
+    "shorten",
+]
 
+_NAMED = 3
 _UNITS = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
@@ -54,3 +65,21 @@ def shorten(text: str, width: int) -> str:
         return text
     tail = (width - 1) * 3 // 5
     return f"{text[: width - 1 - tail]}…{text[len(text) - tail :]}"
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 entry``, ``2,500 entries``."""
+    if number == 1:
+        return f"1 {noun}"
+    return f"{number:,} {noun[:-1]}ies" if noun.endswith("y") else f"{number:,} {noun}s"
+
+
+def listed(names: Sequence[str], most: int = _NAMED) -> str:
+    """``a, b, c and 4 more``."""
+    rest = len(names) - most
+    return ", ".join(names[:most]) + (f" and {rest:,} more" if rest > 0 else "")
+
+
+def sentence(text: str) -> str:
+    """``text`` with its full stop."""
+    return text if text.endswith(".") else f"{text}."

@@ -4,24 +4,34 @@ A cursor is a compact JSON array in ASCII,
 ``[due_ms,"definition",effective_from_ms,revision,fired,skipped,"node"]``.  The claim script compares it
 byte by byte, so there is exactly one text for each cursor: a row that would not be written again just as it
 was read is ``Damaged``.
+
+An intent is two lines: ``token since_ms "node"``, which is all of it that scripts read and write, and the
+JSON array ``["definition",[["op","key","value"],...]]``, with ``null`` for a message that was not rendered.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from celery_dispatch.core.entry import Cursor
-from celery_dispatch.core.ports import Damaged, Heartbeat, Member, MemberState
+from celery_dispatch.core.ports import Command, Damaged, Heartbeat, Intent, Member, MemberState, Stored
 
 __all__ = [
+    "attempt_seed",
+    "attempt_token",
     "decode_cursor",
+    "decode_intent",
     "decode_member",
     "encode_cursor",
     "encode_info",
+    "encode_intent",
+    "encode_node",
     "from_micros",
     "from_ms",
+    "intent_field",
     "to_ms",
 ]
 
@@ -56,10 +66,12 @@ def from_micros(micros: int) -> datetime:
 # --- cursors ------------------------------------------------------------------------------------------------
 
 
-def encode_cursor(cursor: Cursor | None) -> str:
-    """The row of ``cursor``; the empty text for none."""
+def encode_cursor(cursor: Stored) -> str:
+    """The row of ``cursor``, a damaged one as it is; the empty text for none."""
     if cursor is None:
         return ""
+    if isinstance(cursor, Damaged):
+        return cursor.raw
     return _encode(
         (
             to_ms(cursor.due),
@@ -97,6 +109,90 @@ def _is_count(value: object, most: int = _LARGEST) -> bool:
     return type(value) is int and 0 <= value <= most
 
 
+# --- intents ------------------------------------------------------------------------------------------------
+
+_SEED = re.compile(r"[0-9a-f]{12}")
+_TOKEN = re.compile(r"[0-9a-f]{16}")
+_INTENT = re.compile(r'([0-9a-f]{16}) ([0-9]{1,15}) ("[^\n]*")\n(\[.*\])')
+_FIELD = re.compile(r"([0-9]{1,15}):(.*)", re.DOTALL)
+
+
+def attempt_seed(token: str) -> str:
+    """What the tokens of the attempts that are made from ``token`` begin with."""
+    if not _SEED.match(token):
+        raise ValueError(f"{token!r} makes no tokens; give 12 hexadecimal digits, as token_hex(6) does")
+    return token[:12]
+
+
+def attempt_token(seed: str, number: int) -> str:
+    """The token of the attempt of this ``number`` among those of one seed, below 65,536."""
+    return f"{seed}{number:04x}"
+
+
+def encode_node(node: str) -> str:
+    """A node's id as it stands in the row of an intent."""
+    return _encode(node)
+
+
+def intent_field(intent: Intent) -> str:
+    """The name under which ``intent`` is stored: ``due_ms:name``."""
+    return f"{to_ms(intent.due)}:{intent.name}"
+
+
+def encode_intent(intent: Intent) -> str:
+    """The row of ``intent``; ``ValueError`` unless its token is 16 hexadecimal digits."""
+    if not _TOKEN.fullmatch(intent.token):
+        raise ValueError(
+            f"{intent.token!r} is no token of an attempt; give 16 hexadecimal digits, as token_hex(8) does"
+        )
+    commands = intent.commands and [(c.op, c.key, c.value) for c in intent.commands]
+    attempt = f"{intent.token} {to_ms(intent.since)} {encode_node(intent.node)}"
+    return f"{attempt}\n{_encode((intent.definition, commands))}"
+
+
+def decode_intent(field: str, raw: str) -> Intent | Damaged:
+    """The intent of a row, or what is wrong with it."""
+    key, row = _FIELD.fullmatch(field), _INTENT.fullmatch(raw)
+    if key is None or int(key[1]) > _LATEST_MS or not _is_text(key[2]):
+        return Damaged(raw, f"its field {field[:200]!r} is not due_ms:name")
+    if row is None or int(row[2]) > _LATEST_MS:
+        return Damaged(raw, "not an attempt and its message on two lines")
+    try:
+        node, rest = json.loads(row[3]), json.loads(row[4])
+    except (ValueError, RecursionError) as error:
+        return Damaged(raw, f"not JSON: {error}"[:200])
+    if len(rest) != 2 or not (_is_text(node) and _is_text(rest[0]) and _is_message(rest[1])):
+        return Damaged(raw, "not node, definition and message")
+    commands = None if rest[1] is None else tuple(Command(*command) for command in rest[1])
+    intent = Intent(
+        name=key[2],
+        due=from_ms(int(key[1])),
+        definition=rest[0],
+        node=node,
+        token=row[1],
+        since=from_ms(int(row[2])),
+        commands=commands,
+    )
+    if intent_field(intent) != field or encode_intent(intent) != raw:
+        return Damaged(raw, "not written as this version writes it")
+    return intent
+
+
+def _is_message(value: object) -> bool:
+    return value is None or (
+        isinstance(value, list)
+        and all(isinstance(c, list) and len(c) == 3 and all(map(_is_text, c)) for c in value)
+    )
+
+
+def _is_text(value: object) -> bool:
+    """Whether it is text that can be sent."""
+    try:
+        return isinstance(value, str) and value.encode() is not None
+    except UnicodeEncodeError:
+        return False
+
+
 # --- members ------------------------------------------------------------------------------------------------
 
 
@@ -111,10 +207,13 @@ def decode_member(node: str, lease_end: str, raw: str | None) -> Member | None:
         row: Any = json.loads(raw or "")
         state = MemberState(row["state"])
         host, config, joined, info = row["host"], row["config"], row["joined"], row.get("info")
+        identity, draining = row.get("identity", ""), row.get("draining", False)  # not in an older version's
         end = float(lease_end)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return None
-    if not (isinstance(host, str) and isinstance(config, str) and _is_count(joined, _LATEST_MS)):
+    if not (isinstance(host, str) and isinstance(config, str) and isinstance(identity, str)):
+        return None
+    if not (isinstance(draining, bool) and _is_count(joined, _LATEST_MS)):
         return None
     if not 0 <= end <= _LATEST_MS:
         return None
@@ -122,7 +221,9 @@ def decode_member(node: str, lease_end: str, raw: str | None) -> Member | None:
         id=node,
         host=host,
         config=config,
+        identity=identity,
         state=state,
+        draining=draining,
         joined=from_ms(joined),
         lease_end=from_ms(int(end)),
         info=info if isinstance(info, dict) else {},

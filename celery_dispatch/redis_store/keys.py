@@ -2,21 +2,26 @@
 
 ``P`` is the key prefix.  It is the hash tag of each key, so that all of them share one slot of a Cluster.
 
-===============  =======  ===========================================================  ==========
-key              type     holds                                                        lifetime
-===============  =======  ===========================================================  ==========
-``{P}:pool``     hash     ``schema``, ``config`` and ``since`` (the config in force),  permanent
-                          ``epoch``, ``changes`` (counts epochs), ``beat_at`` (last
-                          heartbeat of any node), ``no_trim_until``
-``{P}:nodes``    zset     node id, scored by the end of its lease                      permanent
-``{P}:members``  hash     node id → JSON object of ``host``, ``config``, ``state``,    permanent
-                          ``joined`` and ``info``
-``{P}:cursor``   hash     entry name → cursor, a JSON array (see ``codec``)            permanent
-``{P}:wake``     channel  ``view``: the epoch changed                                  not stored
-===============  =======  ===========================================================  ==========
+================  =======  ==========================================================  ==========
+key               type     holds                                                       lifetime
+================  =======  ==========================================================  ==========
+``{P}:pool``      hash     ``schema``, ``identity`` (app and broker), the config in    permanent
+                           force and the one before it, the vote, ``epoch``, the
+                           server's ``run_id``, the recovery under way
+``{P}:nodes``     zset     node id, scored by the end of its lease                     permanent
+``{P}:members``   hash     node id → JSON object of what the node says of itself,      permanent
+                           ``joined`` and ``draining``
+``{P}:cursor``    hash     entry name → cursor, a JSON array (see ``codec``)           permanent
+``{P}:intents``   hash     ``due_ms:name`` → intent (see ``codec``)                    permanent
+``{P}:attempts``  zset     the same fields, scored by the start of the attempt, ms     permanent
+``{P}:facets:F``  hash     what the entries and settings of the config with the        a day
+                           fingerprint F are made of, as hashes
+``{P}:wake``      channel  ``view``: the epoch changed                                 not stored
+================  =======  ==========================================================  ==========
 
 Permanent keys are bounded: nodes whose lease ran out are trimmed from ``nodes`` and ``members`` by every
-heartbeat, and the cursors of entries that left the config are removed after a day.  All times are
+heartbeat, the cursors of entries that left the config are removed after a day, and a node has one batch of
+open intents at most.  All times are
 milliseconds since 1970 by Redis TIME.
 """
 
@@ -27,7 +32,7 @@ from dataclasses import dataclass
 __all__ = ["SCHEMA", "Keys"]
 
 #: The version of this layout, kept in ``{P}:pool``.
-SCHEMA = 1
+SCHEMA = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,18 @@ class Keys:
         return self._named("cursor")
 
     @property
+    def intents(self) -> str:
+        return self._named("intents")
+
+    @property
+    def attempts(self) -> str:
+        return self._named("attempts")
+
+    def facets(self, fingerprint: str) -> str:
+        """What a config consists of; has a time to live."""
+        return self._named(f"facets:{fingerprint}")
+
+    @property
     def wake(self) -> str:
         """The pub/sub channel."""
         return self._named("wake")
@@ -60,7 +77,7 @@ class Keys:
     @property
     def permanent(self) -> frozenset[str]:
         """The keys that are kept without a time to live."""
-        return frozenset({self.pool, self.nodes, self.members, self.cursor})
+        return frozenset({self.pool, self.nodes, self.members, self.cursor, self.intents, self.attempts})
 
     def _named(self, name: str) -> str:
         return f"{{{self.prefix}}}:{name}"

@@ -57,8 +57,8 @@ class RedisListener:
         self._stopping = True
         self._stopped.put(None)
         thread = self._thread
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(_JOIN)
+        if thread is not None and thread.is_alive() and thread is not threading.current_thread():
+            thread.join(_JOIN)  # not alive yet where a signal interrupted its start
 
     def _run(self, on_wake: Callable[[], None]) -> None:
         complained = ""

@@ -1,4 +1,4 @@
-"""The pool on Redis: every write is one run of ``heartbeat.lua``."""
+"""The pool on Redis: every write is one run of a script."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ from typing import Any
 
 import redis
 
-from celery_dispatch.core.entry import Fence
 from celery_dispatch.core.ports import Heartbeat, PoolState, Pulse
 from celery_dispatch.redis_store.client import translated
-from celery_dispatch.redis_store.codec import from_micros, from_ms
+from celery_dispatch.redis_store.codec import from_micros
 from celery_dispatch.redis_store.keys import Keys
-from celery_dispatch.redis_store.pool_scripts import HeartbeatScript, check_schema, members_of
+from celery_dispatch.redis_store.pool_scripts import PoolScripts, check_schema, fence_of, members_of
 
 __all__ = ["RedisPool"]
 
+_FIELDS = ("schema", "epoch", "config", "since", "before_config", "before_since", "before_until")
+_WORDS = ("challenger", "identity", "recovery")
+
 
 class RedisPool:
-    """The live nodes and the config in force; implements the ``Pool`` port.
+    """The live nodes, the config in force, and whose pool it is; implements the ``Pool`` port.
 
     May be used from several threads.  Raises ``StoreError``.
     """
@@ -25,34 +27,45 @@ class RedisPool:
     def __init__(self, client: redis.Redis, keys: Keys) -> None:
         self._client = client
         self._keys = keys
-        self._script = HeartbeatScript(client, keys)
+        self._scripts = PoolScripts(client, keys)
 
     @translated()
     def heartbeat(self, beat: Heartbeat, *, known_epoch: str | None) -> Pulse:
-        return self._script.renew(beat, known_epoch)
+        return self._scripts.heartbeat(beat, known_epoch)
 
     @translated()
     def leave(self, node: str) -> None:
-        self._script.leave(node)
+        self._scripts.leave(node)
+
+    @translated()
+    def drain(self, node: str, draining: bool, *, force: bool = False) -> bool:
+        return self._scripts.drain(node, draining, force)
+
+    @translated()
+    def adopt(self, identity: str) -> None:
+        self._scripts.adopt(identity)
 
     @translated()
     def read(self) -> PoolState:
         with self._client.pipeline(transaction=False) as pipe:
             pipe.time()
-            pipe.hmget(self._keys.pool, ["schema", "epoch", "config", "since"])
+            pipe.hmget(self._keys.pool, [*_FIELDS, *_WORDS])
             pipe.zrange(self._keys.nodes, 0, -1, withscores=True)
             pipe.hgetall(self._keys.members)
             replies: list[Any] = pipe.execute()
-        (seconds, micros), (schema, epoch, config, since), leases, rows = replies
+        (seconds, micros), fields, leases, rows = replies
+        schema, epoch, config, since, before, before_since, before_until, *words = fields
         check_schema(schema, self._keys)
-        listed = [part for node, end in leases for part in (node, end, rows.get(node))]
+        now = from_micros(seconds * 1_000_000 + micros)
+        until = fence_of("until", before_until)
+        challenger, identity, recovery = (word or "" for word in words)
         return PoolState(
-            now=from_micros(seconds * 1_000_000 + micros),
+            now=now,
             epoch=epoch or "",
-            fence=Fence(config, from_ms(int(since))) if config and _is_instant(since) else None,
-            members=members_of(listed),
+            fence=fence_of(config, since),
+            before=fence_of(before, before_since) if until and until.since > now else None,
+            challenger=challenger,
+            identity=identity,
+            recovery=recovery,
+            members=members_of([part for node, end in leases for part in (node, end, rows.get(node))]),
         )
-
-
-def _is_instant(text: str | None) -> bool:
-    return text is not None and text.isascii() and text.isdecimal() and len(text) <= 14

@@ -1,4 +1,4 @@
-"""The scripts of the pool as typed functions.  Errors of the driver pass through: the callers translate them."""
+"""The scripts of the pool as typed functions.  The callers translate the errors of the driver."""
 
 from __future__ import annotations
 
@@ -10,58 +10,107 @@ import redis
 
 from celery_dispatch.core.entry import Fence
 from celery_dispatch.core.ports import Heartbeat, Member, Pulse
-from celery_dispatch.errors import StoreRefused
-from celery_dispatch.redis_store.codec import decode_member, encode_info, from_micros, from_ms
+from celery_dispatch.errors import StoreRefused, StoreUnavailable
+from celery_dispatch.redis_store.codec import decode_member, encode_info, from_micros, from_ms, to_ms
 from celery_dispatch.redis_store.keys import SCHEMA, Keys
 from celery_dispatch.redis_store.lua_source import lua_source
 
-__all__ = ["HeartbeatScript", "check_schema", "members_of"]
+__all__ = ["PoolScripts", "check_schema", "fence_of", "members_of"]
+
+_MS = timedelta(milliseconds=1)
 
 
-class HeartbeatScript:
-    """``heartbeat.lua``."""
+class PoolScripts:
+    """``heartbeat.lua``, ``leave.lua``, ``drain.lua`` and ``adopt.lua``.
+
+    Each raises ``StoreRefused`` if the pool has a newer schema, and ``StoreUnavailable`` while nodes of an
+    older one are alive.
+    """
 
     def __init__(self, client: redis.Redis, keys: Keys) -> None:
         self._keys = keys
-        self._script: Any = client.register_script(lua_source("heartbeat"))
+        self._scripts: dict[str, Any] = {
+            name: client.register_script(lua_source("pool") + lua_source(name))
+            for name in ("heartbeat", "leave", "drain", "adopt")
+        }
 
-    def renew(self, beat: Heartbeat, known_epoch: str | None) -> Pulse:
-        """Renew the lease of ``beat.node``; raises ``StoreRefused`` if the pool has another schema."""
-        lease = max(1, beat.lease // timedelta(milliseconds=1))
-        _, micros, epoch, config, since, listed = self._run(
-            beat.node, lease, beat.host, beat.config, beat.state.value, encode_info(beat), known_epoch or ""
+    def heartbeat(self, beat: Heartbeat, known_epoch: str | None) -> Pulse:
+        """Renew the lease of ``beat.node``."""
+        _, micros, epoch, config, since, before, before_since, identity, recovery, listed = self._run(
+            "heartbeat",
+            *(beat.node, max(1, beat.lease // _MS), beat.interval // _MS, beat.handover // _MS),
+            *(known_epoch or "", beat.host, beat.config, beat.identity, beat.state.value, encode_info(beat)),
+            *_remembered(beat.remembered),
+            beat.merged,
+            int(beat.suspicious),
         )
         return Pulse(
             now=from_micros(int(micros)),
             epoch=epoch,
-            fence=Fence(config, from_ms(int(since))),
+            fence=fence_of(config, since),
+            before=fence_of(before, before_since),
+            identity=identity,
+            recovery=recovery,
             members=None if listed is None else members_of(listed),
         )
 
     def leave(self, node: str) -> None:
         """Give the lease of ``node`` up."""
-        self._run(node, 0, "", "", "", "", "")
+        self._run("leave", node)
 
-    def _run(
-        self, node: str, lease: int, host: str, config: str, state: str, info: str, known_epoch: str
-    ) -> list[Any]:
+    def drain(self, node: str, draining: bool, force: bool) -> bool:
+        """Whether there is such a live node; raises ``StoreRefused`` if nobody could take its place."""
+        word, *rest = self._run("drain", node, int(draining), int(force))
+        if word == "last":
+            raise StoreRefused(
+                f"Node {node!r} is the last one on the ring that runs config {rest[0]}: without it nothing "
+                "would be fired until another config is in force. Start another node, or use --force."
+            )
+        return bool(word == "ok")
+
+    def adopt(self, identity: str) -> None:
+        """Make the pool that of ``identity``."""
+        if self._run("adopt", identity)[0] == "absent":
+            raise StoreRefused(
+                f"There is no pool under {self._keys.prefix!r}, so there is nothing to adopt: it will be "
+                "that of the first node that starts. Check dispatch_key_prefix."
+            )
+
+    def _run(self, name: str, *args: str | int) -> list[Any]:
         keys = self._keys
-        reply: list[Any] = self._script(
-            keys=(keys.pool, keys.nodes, keys.members),
-            args=(node, lease, host, config, state, info, keys.wake, SCHEMA, known_epoch),
+        reply: list[Any] = self._scripts[name](
+            keys=(keys.pool, keys.nodes, keys.members), args=(keys.wake, SCHEMA, *args)
         )
-        if reply[0] == "schema":
+        if reply[0] == "newer":
             check_schema(reply[1], keys)
+        if reply[0] == "older":
+            raise StoreUnavailable(
+                f"The pool under {keys.prefix!r} is that of an older version of celery-dispatch (schema "
+                f"{reply[1]}; this one writes {SCHEMA}). This node stands by until the last node of the "
+                "older version has been gone for a lease: stop those that still run."
+            )
         return reply
 
 
+def _remembered(fence: Fence | None) -> tuple[str, str | int]:
+    return (fence.config, to_ms(fence.since)) if fence else ("", "")
+
+
 def check_schema(stored: str | None, keys: Keys) -> None:
-    """Raise ``StoreRefused`` if the pool was written by a version with another layout of keys."""
-    if stored is not None and stored != str(SCHEMA):
-        raise StoreRefused(
-            f"The pool under {keys.prefix!r} has schema {stored}, and this version of celery-dispatch knows "
-            f"schema {SCHEMA}. Run the version that the other nodes run, or use another dispatch_key_prefix."
-        )
+    """Raise ``StoreRefused`` unless the pool was written by this version or an older one."""
+    if stored is None or stored in map(str, range(1, SCHEMA + 1)):
+        return
+    raise StoreRefused(
+        f"The pool under {keys.prefix!r} has schema {stored}, and this version of celery-dispatch knows "
+        f"schema {SCHEMA}. Run the newer version on all nodes, or use another dispatch_key_prefix."
+    )
+
+
+def fence_of(config: str | None, since: str | None) -> Fence | None:
+    """The fence of two fields of the pool, if they are one."""
+    if config and since and since.isascii() and since.isdecimal() and len(since) <= 14:
+        return Fence(config, from_ms(int(since)))
+    return None
 
 
 def members_of(listed: Sequence[Any]) -> tuple[Member, ...]:

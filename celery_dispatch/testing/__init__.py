@@ -7,10 +7,17 @@ same contracts as those on Redis (``celery_dispatch.core.ports``), which one tes
     store = MemoryStore(clock)
     pool, ledger = MemoryPool(store), MemoryLedger(store)
 
-    pulse = pool.heartbeat(Heartbeat("a", "host", "v1", MemberState.STEADY, timedelta(seconds=10), {}),
-                           known_epoch=None)
-    ledger.claim(pulse.fence, [Claim("report", None, Cursor.anchor("d1", pulse.fence.since, "a"))])
-    clock.advance(60)
+    def beat(merged=""):
+        return pool.heartbeat(
+            Heartbeat(node="a", host="h", config="v1", identity="shop on redis db 0", merged=merged,
+                      state=MemberState.STEADY, lease=timedelta(seconds=10), info={},
+                      interval=timedelta(seconds=2), handover=timedelta(seconds=0.5)),
+            known_epoch=None)
+
+    recovery = beat().recovery      # a new pool asks everybody first what they know
+    clock.advance(4)
+    fence = beat(merged=recovery).fence
+    ledger.claim(fence, [Claim("report", None, Cursor.anchor("d1", fence.since, "a"))])
 
 What can go wrong on a network can be had at will: ``store.available = False`` takes Redis down,
 ``pool.available = False`` cuts one node's port off, and ``store.lose_next_reply()`` carries the next call out
@@ -19,9 +26,17 @@ and then raises ``StoreUnavailable``.  ``store.step(seconds)`` puts the server's
 
 from __future__ import annotations
 
-from celery_dispatch.testing.ledger import MemoryLedger
+from celery_dispatch.testing.ledger import MemoryIntents, MemoryLedger
 from celery_dispatch.testing.outbox import MemoryOutbox
 from celery_dispatch.testing.pool import MemoryListener, MemoryPool
 from celery_dispatch.testing.store import ManualClock, MemoryStore
 
-__all__ = ["ManualClock", "MemoryLedger", "MemoryListener", "MemoryOutbox", "MemoryPool", "MemoryStore"]
+__all__ = [
+    "ManualClock",
+    "MemoryIntents",
+    "MemoryLedger",
+    "MemoryListener",
+    "MemoryOutbox",
+    "MemoryPool",
+    "MemoryStore",
+]

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from celery_dispatch.core.entry import Fence
-from celery_dispatch.core.ports import Heartbeat, Member, PoolState, Pulse
-from celery_dispatch.testing.store import MemoryPort
+from celery_dispatch.core.ports import Heartbeat, Member, MemberState, PoolState, Pulse
+from celery_dispatch.errors import StoreRefused
+from celery_dispatch.testing.election import CLOCK_TOLERANCE, Election, eldest
+from celery_dispatch.testing.store import MemoryPort, MemoryStore
 
 __all__ = ["MemoryListener", "MemoryPool"]
-
-_MS = timedelta(milliseconds=1)
-_CLOCK_TOLERANCE = timedelta(seconds=1)
 
 
 class MemoryPool(MemoryPort):
@@ -22,74 +21,210 @@ class MemoryPool(MemoryPort):
     def heartbeat(self, beat: Heartbeat, *, known_epoch: str | None) -> Pulse:
         store = self.store
         with store.operation(self) as now:
-            changed = self._trim(beat, now)
-            changed = self._renew(beat, now) or changed
-            if store.fence is None:
-                store.fence, changed = Fence(beat.config, now), True
-            if changed:
-                self._settle(now)
-            members = self._members() if store.epoch != known_epoch else None
-            return Pulse(store.now(), store.epoch, store.fence, members)
+            if _Heartbeat(store, beat, now).settle():
+                store.changed()
+            return Pulse(
+                now=store.now(),
+                epoch=store.epoch,
+                fence=store.fence,
+                before=_claimable_before(store, now),
+                identity=store.identity,
+                recovery=store.recovery,
+                members=_members(store) if store.epoch != known_epoch else None,
+            )
 
     def leave(self, node: str) -> None:
-        with self.store.operation(self) as now:
-            if self.store.members.pop(node, None) is not None:
-                self._settle(now)
+        store = self.store
+        with store.operation(self) as now:
+            if store.members.pop(node, None) is not None:
+                store.recovery_names.discard(node)
+                if not store.recovery:
+                    Election(store, now, store.lease).succeed()
+                store.changed()
+
+    def drain(self, node: str, draining: bool, *, force: bool = False) -> bool:
+        store = self.store
+        with store.operation(self) as now:
+            chosen = store.members.get(node)
+            if chosen is None or chosen.lease_end <= now:
+                return False
+            if chosen.draining == draining:
+                return True
+            others = (member for member in store.members.values() if member.lease_end > now)
+            if draining and not force and not any(_may_replace(member, chosen) for member in others):
+                raise StoreRefused(
+                    f"Node {node!r} is the last one on the ring that runs config {chosen.config}: start "
+                    "another node, or use --force."
+                )
+            store.members[node] = replace(chosen, draining=draining)
+            store.changed()
+            return True
+
+    def adopt(self, identity: str) -> None:
+        store = self.store
+        with store.operation(self) as now:
+            if not store.epoch:
+                raise StoreRefused("There is no pool in memory, so there is nothing to adopt.")
+            if store.identity != identity:
+                Election(store, now, store.lease).take_for(identity)
+                store.changed()
 
     def read(self) -> PoolState:
         store = self.store
-        with store.operation(self):
-            return PoolState(store.now(), store.epoch, store.fence, self._members())
+        with store.operation(self) as now:
+            return PoolState(
+                now=store.now(),
+                epoch=store.epoch,
+                fence=store.fence,
+                before=_claimable_before(store, now),
+                challenger=store.challenger,
+                identity=store.identity,
+                recovery=store.recovery,
+                members=_members(store),
+            )
 
-    def _members(self) -> tuple[Member, ...]:
-        return tuple(member for _, member in sorted(self.store.members.items()))
 
-    def _trim(self, beat: Heartbeat, now: datetime) -> bool:
-        """Drop the members whose leases ran out, unless the leases say nothing; whether there were any."""
-        store, limit = self.store, now + beat.lease
-        last = store.beat_at or now
-        went_back = last - now > _CLOCK_TOLERANCE
+def _members(store: MemoryStore) -> tuple[Member, ...]:
+    return tuple(member for _, member in sorted(store.members.items()))
+
+
+def _claimable_before(store: MemoryStore, now: datetime) -> Fence | None:
+    return store.before if store.before_until is not None and store.before_until > now else None
+
+
+def _may_replace(member: Member, chosen: Member) -> bool:
+    return (
+        member.id != chosen.id
+        and not member.draining
+        and member.state is not MemberState.CUT_OFF
+        and (member.config, member.identity) == (chosen.config, chosen.identity)
+    )
+
+
+class _Heartbeat:
+    """One heartbeat, step by step as in ``heartbeat.lua``; each step says whether it changed the pool."""
+
+    def __init__(self, store: MemoryStore, beat: Heartbeat, now: datetime) -> None:
+        self._store = store
+        self._beat = beat
+        self._now = now
+        self._election = Election(store, now, beat.lease)
+
+    def settle(self) -> bool:
+        """Carry it out; whether a new epoch begins."""
+        store = self._store
+        changed = not store.identity and bool(self._beat.identity)
+        store.identity = store.identity or self._beat.identity
+        self._look_at_clock()
+        changed |= self._begin_recovery()
+        changed |= self._renew()
+        changed |= self._recover()
+        may_trim = not store.recovery and (store.no_trim_until is None or store.no_trim_until <= self._now)
+        if may_trim:
+            changed |= self._trim()
+        changed |= self._settle_identity(may_trim)
+        if not store.recovery:
+            election = self._election
+            changed |= election.succeed() or election.challenge(self._beat.interval, self._beat.handover)
+        return changed or not store.epoch
+
+    def _look_at_clock(self) -> None:
+        """After a silence of the whole pool, or a step of the clock, the leases say nothing."""
+        store, limit = self._store, self._now + self._beat.lease
+        last = store.beat_at or self._now
+        went_back = last - self._now > CLOCK_TOLERANCE
         if went_back:
             for node, member in store.members.items():
                 store.members[node] = replace(member, lease_end=min(member.lease_end, limit))
-        if went_back or now - last > beat.lease:
+        if went_back or self._now - last > self._beat.lease:
             store.no_trim_until = limit
-        if store.no_trim_until is not None and store.no_trim_until > now:
-            return False
-        expired = [
-            node for node, member in store.members.items() if member.lease_end <= now and node != beat.node
-        ]
-        for node in expired:
-            del store.members[node]
-        return bool(expired)
 
-    def _renew(self, beat: Heartbeat, now: datetime) -> bool:
-        """Take or renew the lease; whether that changes the pool."""
-        before = self.store.members.get(beat.node)
-        self.store.beat_at = now
-        after = self.store.members[beat.node] = Member(
+    def _begin_recovery(self) -> bool:
+        store, now = self._store, self._now
+        gone = not store.epoch
+        elsewhere = store.seen_on not in ("", store.server)
+        store.seen_on = store.server
+        if not (gone or elsewhere or (self._beat.suspicious and not store.recovery)):
+            return False
+        alive = (m.id for m in store.members.values() if store.beat_at is None or m.lease_end > store.beat_at)
+        store.recovery_names.update(alive)
+        store.recovery = store.new_name()
+        store.recovery_from = now + 2 * self._beat.interval if gone else now
+        store.recovery_until = now + self._beat.lease
+        store.challenger, store.challenger_at = "", None
+        return True
+
+    def _renew(self) -> bool:
+        store, beat = self._store, self._beat
+        before = store.members.get(beat.node)
+        after = store.members[beat.node] = Member(
             id=beat.node,
             host=beat.host,
             config=beat.config,
+            identity=beat.identity,
             state=beat.state,
-            joined=before.joined if before else now,
-            lease_end=now + beat.lease,
+            draining=before.draining if before else False,
+            joined=self._joined(before),
+            lease_end=self._now + beat.lease,
             info=dict(beat.info),
         )
+        store.beat_at, store.lease = self._now, beat.lease
         return before is None or _role(before) != _role(after)
 
-    def _settle(self, now: datetime) -> None:
-        """After a change: the config in force, and a new epoch."""
-        store = self.store
-        configs = {member.config for member in store.members.values()}
-        if store.fence and configs and store.fence.config not in configs:
-            eldest = min(store.members.values(), key=lambda member: (member.joined, member.id))
-            store.fence = Fence(eldest.config, max(now, store.fence.since + _MS))
-        store.changed(now)
+    def _joined(self, before: Member | None) -> datetime:
+        if before is None:
+            return self._now
+        return self._now - self._beat.lease if self._election.lived_before_step(before) else before.joined
+
+    def _recover(self) -> bool:
+        """This node's part in the recovery under way."""
+        store, beat, now = self._store, self._beat, self._now
+        if not store.recovery:
+            return False
+        if beat.merged == store.recovery:
+            store.recovery_names.discard(beat.node)
+        else:
+            store.recovery_names.add(beat.node)
+        store.recovery_from = min(store.recovery_from or now, now + 2 * beat.interval)
+        store.recovery_until = min(store.recovery_until or now, now + beat.lease)
+        recalled = self._recall()
+        if now < store.recovery_until and (store.recovery_names or now < store.recovery_from):
+            return recalled
+        store.recovery, store.recovery_names = "", set()
+        store.recovery_from = store.recovery_until = None
+        return True
+
+    def _recall(self) -> bool:
+        """Take config and identity from what the node remembers, where they were lost."""
+        store, remembered = self._store, self._beat.remembered
+        if remembered is None:
+            return False
+        if store.fence is not None and remembered.since <= store.fence.since:
+            return False
+        store.identity, store.identity_at = self._beat.identity, self._now
+        self._election.put_in_force(remembered.config, remembered.since)
+        return True
+
+    def _trim(self) -> bool:
+        expired = [node for node, member in self._store.members.items() if member.lease_end <= self._now]
+        for node in expired:
+            del self._store.members[node]
+        return bool(expired)
+
+    def _settle_identity(self, may_trim: bool) -> bool:
+        store, now = self._store, self._now
+        if self._beat.identity == store.identity:
+            store.identity_at = now
+            return False
+        store.identity_at = min(store.identity_at or now, now)
+        if not may_trim or now - store.identity_at <= self._beat.lease or self._election.own():
+            return False
+        self._election.take_for(eldest(store.members.values()).identity)
+        return True
 
 
 def _role(member: Member) -> tuple[object, ...]:
-    return member.host, member.config, member.state
+    return member.host, member.config, member.identity, member.state
 
 
 class MemoryListener(MemoryPort):

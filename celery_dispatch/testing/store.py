@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 
 from celery_dispatch.core.entry import Cursor, Fence
-from celery_dispatch.core.ports import Damaged, Member
+from celery_dispatch.core.ports import Damaged, Intent, Member
 from celery_dispatch.errors import StoreUnavailable
 
 __all__ = ["ManualClock", "MemoryPort", "MemoryStore"]
@@ -37,28 +37,52 @@ class MemoryStore:
 
     ``clock`` carries the server's time, which begins at ``start`` (aware UTC, whole milliseconds).
     ``queues`` holds the messages of each queue, the oldest first, and ``published`` those of channels, as
-    (channel, message).  Keys and channels in ``refused`` take no message.
+    (channel, message).  ``intents`` holds those that are open, by ``due_ms:name``.  Keys and channels in
+    ``refused`` take no message.  ``server`` is what Redis calls its ``run_id``, ``seen_on`` the one that the
+    pool was last seen on.  The pool's other attributes are named as its fields on Redis (``heartbeat.lua``).
     """
 
     def __init__(
         self, clock: ManualClock | None = None, *, start: datetime = datetime(2026, 1, 1, tzinfo=timezone.utc)
     ) -> None:
         self.clock = clock or ManualClock()
-        self.available = True
-        self.members: dict[str, Member] = {}
-        self.fence: Fence | None = None
-        self.epoch = ""
-        self.beat_at: datetime | None = None
-        self.no_trim_until: datetime | None = None
-        self.cursors: dict[str, Cursor | Damaged] = {}
+        self.available = self.broker_available = True
+        self.server = "server-0"
         self.queues: dict[str, list[bytes | str]] = {}
         self.published: list[tuple[str, bytes | str]] = []
         self.refused: set[str] = set()
         self.listeners: list[Callable[[], None]] = []
         self._start = start - timedelta(seconds=self.clock.monotonic())
-        self._epochs = 0
+        self._names = 0
         self._loses_reply = False
         self._lock = threading.RLock()
+        self.flush()
+
+    def flush(self) -> None:
+        """Lose all that was stored, as by FLUSHALL; the broker's queues stay."""
+        self.members: dict[str, Member] = {}
+        self.identity = ""
+        self.identity_at: datetime | None = None
+        self.fence: Fence | None = None
+        self.before: Fence | None = None
+        self.before_until: datetime | None = None
+        self.challenger = ""
+        self.challenger_at: datetime | None = None
+        self.epoch = ""
+        self.beat_at: datetime | None = None
+        self.lease = timedelta(0)
+        self.no_trim_until: datetime | None = None
+        self.seen_on = ""
+        self.recovery = ""
+        self.recovery_from: datetime | None = None
+        self.recovery_until: datetime | None = None
+        self.recovery_names: set[str] = set()
+        self.cursors: dict[str, Cursor | Damaged] = {}
+        self.intents: dict[str, Intent | Damaged] = {}
+
+    def restart(self) -> None:
+        """Let the server be another one from now on, with all that was stored: the pool then recovers."""
+        self.server = f"server-{self.new_name()}"
 
     def now(self) -> datetime:
         """The server's time."""
@@ -89,10 +113,14 @@ class MemoryStore:
             self._loses_reply = False
             raise StoreUnavailable("The reply of the store in memory was lost.")
 
-    def changed(self, now: datetime) -> None:
+    def new_name(self) -> str:
+        """A name that was never used before."""
+        self._names += 1
+        return f"{self.now().timestamp():.3f}-{self._names}"
+
+    def changed(self) -> None:
         """Begin a new epoch and wake the nodes."""
-        self._epochs += 1
-        self.epoch = f"{now.timestamp():.3f}-{self._epochs}"
+        self.epoch = self.new_name()
         for on_wake in list(self.listeners):
             on_wake()
 
@@ -102,4 +130,4 @@ class MemoryPort:
 
     def __init__(self, store: MemoryStore) -> None:
         self.store = store
-        self.available = True
+        self.available = self.broker_available = True

@@ -7,7 +7,8 @@ from typing import Any
 
 import redis
 
-from proj.celery import BROKER_URL, app
+from proj.broker import REDIS_URL
+from proj.celery import app
 
 from .runs import Recorder
 
@@ -20,7 +21,7 @@ app.conf.beat_schedule = {name: {"task": "demo.tick", "schedule": STEP_MS / 1000
 app.conf.dispatch_catch_up = "all"  # nothing may be skipped, so whatever did not run was lost
 app.conf.dispatch_node_name = os.environ.get("DEMO_NODE", "beat")
 
-_record = Recorder(redis.Redis.from_url(BROKER_URL, socket_timeout=5, socket_connect_timeout=5))
+_record = Recorder(redis.Redis.from_url(REDIS_URL, socket_timeout=5, socket_connect_timeout=5))
 
 
 @app.task(bind=True, name="demo.tick", ignore_result=True)

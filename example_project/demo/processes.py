@@ -61,13 +61,14 @@ class Child:
 
 
 class Fleet:
-    """The beats and the worker."""
+    """The beats and the worker; ``redis_url`` is where the pool is if the broker is no Redis."""
 
-    def __init__(self, *, broker_url: str, logs: Path) -> None:
+    def __init__(self, *, broker_url: str, logs: Path, redis_url: str = "") -> None:
         self._environment = {
             **os.environ,
             "CELERY_BROKER_URL": broker_url,
-            "CELERY_RESULT_BACKEND": broker_url,
+            "CELERY_RESULT_BACKEND": redis_url or broker_url,
+            "DISPATCH_REDIS_URL": redis_url or broker_url,
             "PYTHONUNBUFFERED": "1",
         }
         self._logs = logs

@@ -7,13 +7,15 @@ from typing import Any
 
 from celery.schedules import crontab
 
+from .broker import URGENT, WHENEVER
+
 BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     # An interval: every 10 s from the moment the entry came into force, without drift.
     "heartbeat": {
         "task": "proj.tasks.heartbeat",
         "schedule": 10.0,
         # Urgent, and worth nothing once the next one is there: a worker drops it after 10 s.
-        "options": {"priority": 0, "expires": 10},
+        "options": {"priority": URGENT, "expires": 10},
         # Nobody wants the heartbeats of an outage afterwards.
         "dispatch": {"catch_up": "none"},
     },
@@ -32,7 +34,7 @@ BEAT_SCHEDULE: dict[str, dict[str, Any]] = {
     "clean-up": {
         "task": "proj.tasks.clean_up",
         "schedule": crontab(minute="*/5"),
-        "options": {"priority": 9},
+        "options": {"priority": WHENEVER},
     },
     # A fan-out and its barrier, in a queue of their own: see tasks.py.
     "report-every-minute": {

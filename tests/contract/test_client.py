@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 from redis import exceptions
-from redis.connection import Connection, SSLConnection, UnixDomainSocketConnection
+from redis.connection import SSLConnection, UnixDomainSocketConnection
 
 from celery_dispatch.errors import ConfigError, StoreError, StoreRefused, StoreUnavailable
 from celery_dispatch.redis_store.client import redis_client, same_server, translated
 from celery_dispatch.redis_store.keys import Keys
+from celery_dispatch.redis_store.located import LocatedConnection, LocatedTLSConnection
 from tests.servers import Server, leaked_keys, running
 
 
@@ -32,7 +33,7 @@ def subset(found: dict[str, Any], **wanted: Any) -> bool:
 def test_a_plain_url_gets_short_timeouts_and_no_second_tries() -> None:
     found = kwargs_of("redis://user:p%40ss@example.test:7000/3", {})
 
-    assert found["class"] is Connection
+    assert found["class"] is LocatedConnection
     assert subset(found, host="example.test", port=7000, db=3, username="user", password="p@ss")
     assert subset(found, socket_timeout=2.0, socket_connect_timeout=1.0, protocol=2, decode_responses=True)
     assert subset(found, encoding_errors="replace")
@@ -50,9 +51,10 @@ def test_options_win_over_the_default_timeouts() -> None:
     [
         ("unix:///run/redis.sock?db=2", "/run/redis.sock", 2),
         ("unix:///run/redis.sock", "/run/redis.sock", None),
+        ("unix://:p%40ss@/run/redis.sock?virtual_host=1", "/run/redis.sock", 1),
         ("socket:///run/redis.sock?virtual_host=2", "/run/redis.sock", 2),
         ("redis+socket:///run/redis.sock?virtual_host=/4", "/run/redis.sock", 4),
-        ("redis+socket:///run/redis.sock", "/run/redis.sock", 0),
+        ("redis+socket:///run/redis.sock", "/run/redis.sock", None),
     ],
 )
 def test_a_socket_is_named_as_redis_or_kombu_name_it(url: str, path: str, db: int | None) -> None:
@@ -66,28 +68,33 @@ def test_a_socket_is_named_as_redis_or_kombu_name_it(url: str, path: str, db: in
 def test_tls_takes_the_options_of_broker_use_ssl(required: object) -> None:
     options = {
         "ssl_cert_reqs": required,
-        "ssl_ca_certs": "/ca.pem",
+        "ssl_ca_certs": __file__,
         "ssl_certfile": None,
         "ssl_keyfile": None,
     }
     client = redis_client("rediss://example.test:6380/1", options)
     made: Any = SSLConnection(**client.connection_pool.connection_kwargs)
 
-    assert client.connection_pool.connection_class is SSLConnection
+    assert client.connection_pool.connection_class is LocatedTLSConnection
     assert made.cert_reqs == ssl.CERT_REQUIRED
-    assert made.ca_certs == "/ca.pem"
+    assert made.ca_certs == __file__
 
 
 @pytest.mark.parametrize(
     ("url", "words"),
     [
-        ("sentinel://h1:26379;sentinel://h2:26379", "sentinel.*later"),
-        ("redis+cluster://h:7000", "cluster.*later"),
-        ("rediss+cluster://h:7000", "cluster.*later"),
         ("amqp://user:secret@host//", "redis://"),
-        ("redis://user:secret@host:port/0", "redis://"),
+        ("redis://user:secret@host:port/0", "percent-encode"),
+        ("redis://user:secret@a,redis://b", "sentinel://"),
+        ("redis://host/0?socket_timeout=soon", "socket_timeout"),
+        ("sentinel://:secret@h1;sentinel://:another@h2", "more than one user and password"),
+        ("sentinel://h1/1;sentinel://h2/2", "more than one database"),
+        ("sentinel://h1?a=b;sentinel://:secret@h2", "behind the last host"),
+        ("sentinel://h1;redis://:secret@h2", "sentinel://"),
+        ("redis+cluster://:secret@h1,h2/3", "only that"),
         ("", "redis://"),
-        ("redis+socket:///run/redis.sock?virtual_host=x", "virtual_host"),
+        ("unix://host/run/redis.sock", "names no socket"),
+        ("redis+socket:///run/redis.sock?virtual_host=x", "number of a database"),
     ],
 )
 def test_a_url_that_cannot_work_is_refused_with_the_cure(url: str, words: str) -> None:
@@ -180,6 +187,20 @@ def test_a_database_that_does_not_exist_is_refused_with_the_cure(server: Server)
     client.close()
 
 
+@pytest.mark.parametrize("command", ["redis.call('SET', KEYS[1], '1')", ""])
+def test_a_server_that_was_demoted_is_left(command: str) -> None:
+    with running("redis") as server:
+        client: Any = redis_client(server.url, {})
+        script = client.register_script(command)
+        first = client.client_id()
+        client.replicaof("127.0.0.1", 1)
+        assert client.client_id() == first
+        with pytest.raises(StoreUnavailable, match="READONLY"), translated():
+            script(keys=["key"]) if command else client.set("key", "1")
+        assert client.client_id() != first
+        client.close()
+
+
 # --- one server or two --------------------------------------------------------------------------------------
 
 
@@ -244,8 +265,11 @@ def test_the_leak_check_finds_what_is_neither_permanent_nor_declared(client: Any
     client.flushall()
 
 
+NAMES = ("pool", "nodes", "members", "cursor", "intents", "attempts")
+
+
 def test_every_key_has_the_prefix_as_its_hash_tag() -> None:
     keys = Keys("some prefix")
 
-    assert keys.permanent == {f"{{some prefix}}:{name}" for name in ("pool", "nodes", "members", "cursor")}
+    assert keys.permanent == {f"{{some prefix}}:{name}" for name in NAMES}
     assert keys.wake == "{some prefix}:wake"

@@ -3,40 +3,40 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from secrets import token_hex
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from celery_dispatch.core.entry import Cursor, Fence
-from celery_dispatch.core.ports import Claim, ClaimStatus, Command, Damaged, Heartbeat
+from celery_dispatch.core.ports import Claim, ClaimStatus, Command, Damaged, Intent, Settlement
 from celery_dispatch.errors import FencedError, StoreRefused, StoreUnavailable
 from celery_dispatch.redis_store.client import redis_client
 from celery_dispatch.redis_store.codec import decode_cursor, encode_cursor
 from celery_dispatch.redis_store.keys import Keys
 from celery_dispatch.redis_store.ledger import RedisLedger
-from celery_dispatch.redis_store.pool import RedisPool
-from celery_dispatch.testing import MemoryLedger, MemoryPool, MemoryStore
-from tests.contract.conftest import RedisWorld, World
+from tests.contract.conftest import MemoryWorld, RedisWorld, World
 from tests.servers import Server, running
 
-Beat = Callable[..., Heartbeat]
+SECOND = timedelta(seconds=1)
 MS = timedelta(milliseconds=1)
 WON, LOST, EARLY, FAILED = ClaimStatus.WON, ClaimStatus.LOST, ClaimStatus.EARLY, ClaimStatus.FAILED
 
 
 @pytest.fixture
-def fence(world: World, beat: Beat) -> Fence:
+def fence(world: World) -> Fence:
     """The config in force in ``world``, for long enough to have dues."""
-    world.pool.heartbeat(beat("a"), known_epoch=None)
-    world.let_pass(1)
-    world.pool.heartbeat(beat("a"), known_epoch=None)
-    fence = world.pool.read().fence
-    assert fence is not None
+    return in_force(world)
+
+
+def in_force(world: World) -> Fence:
+    fence = Fence("v1", ms_of(world.now()) - SECOND)
+    world.put_fence(fence)
     return fence
 
 
@@ -48,6 +48,19 @@ def after(cursor: Cursor, fence: Fence, *, node: str = "a", by: timedelta = MS, 
     return cursor.advance(
         cursor.due + by, definition="d", fence=fence, node=node, fired=fired, skipped=1 - fired
     )
+
+
+TOKEN = "0123456789abcdef"
+
+
+def ms_of(moment: datetime) -> datetime:
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
+def intent(name: str, wanted: Cursor, *, token: str = TOKEN, **changes: Any) -> Intent:
+    """The intent of the occurrence that ``wanted`` fires."""
+    plain = Intent(name, wanted.due, "d", wanted.node, token, since=wanted.due)
+    return replace(plain, **changes)
 
 
 def push(queue: str = "celery", message: str = "m") -> tuple[Command, ...]:
@@ -154,25 +167,21 @@ def test_a_removed_cursor_is_gone_and_removing_it_again_is_won(world: World, fen
     assert statuses(world, fence, [Claim("other", after(start, fence), None)]) == [LOST]
 
 
-def test_fanout_messages_are_published_with_the_claim(real: RedisWorld, beat: Beat) -> None:
-    fence = real.pool.heartbeat(beat("a"), known_epoch=None).fence
+def test_fanout_messages_are_published_with_the_claim(real: RedisWorld) -> None:
+    fence = in_force(real)
     start = anchored(real, fence, "report")
     with real.client.pubsub() as subscriber:
         subscriber.subscribe("/0.everyone")
         assert subscriber.get_message(timeout=2)["type"] == "subscribe"
         commands = (Command("PUBLISH", "/0.everyone", "hello"),)
-        real.let_pass(1)
-        fence = real.pool.heartbeat(beat("a"), known_epoch=None).fence
         assert statuses(real, fence, [Claim("report", start, after(start, fence), commands)]) == [WON]
         assert subscriber.get_message(timeout=2)["data"] == "hello"
 
 
-def test_a_queue_with_a_time_to_live_gets_it_with_the_push(real: RedisWorld, beat: Beat) -> None:
-    fence = real.pool.heartbeat(beat("a"), known_epoch=None).fence
+def test_a_queue_with_a_time_to_live_gets_it_with_the_push(real: RedisWorld) -> None:
+    fence = in_force(real)
     start = anchored(real, fence, "report")
     commands = (*push("short"), Command("PEXPIRE", "short", "60000"))
-    while real.now() <= start.due + MS:
-        pass
     assert statuses(real, fence, [Claim("report", start, after(start, fence), commands)]) == [WON]
     assert 0 < real.client.pttl("short") <= 60000
 
@@ -278,7 +287,7 @@ def test_a_claim_under_another_config_or_instant_writes_nothing(world: World, fe
     start = anchored(world, fence, "report")
     claim = Claim("report", start, after(start, fence), push())
     for other in (Fence("v2", fence.since), Fence(fence.config, fence.since - MS)):
-        with pytest.raises(FencedError):
+        with pytest.raises(FencedError, match="The config in force is"):
             world.ledger.claim(other, [claim])
 
     assert world.queue("celery") == []
@@ -291,51 +300,257 @@ def test_without_a_pool_every_claim_is_fenced(world: World) -> None:
         world.ledger.claim(fence, [Claim("report", None, anchor(fence))])
 
 
-def test_a_node_that_slept_through_a_takeover_fires_nothing_of_the_old_config(
-    world: World, fence: Fence, beat: Beat
-) -> None:
-    start = anchored(world, fence, "report")
-    world.pool.heartbeat(beat("b", config="v2"), known_epoch=None)
-    world.lapse("a")
-    new = world.pool.heartbeat(beat("b", config="v2"), known_epoch=None).fence
-    assert new.config == "v2"
+def switched(world: World, fence: Fence, by: timedelta) -> Fence:
+    """Another config comes into force ``by`` from now; dues before that are claimable for 10 s."""
+    new = Fence("v2", ms_of(world.now()) + by)
+    world.put_fence(new, before=fence, until=new.since + 10 * SECOND)
+    return new
 
-    with pytest.raises(FencedError, match="v2"):
-        world.ledger.claim(fence, [Claim("report", start, after(start, fence), push())])
-    world.pool.heartbeat(beat("a"), known_epoch=None)
-    with pytest.raises(FencedError):
-        world.ledger.claim(fence, [Claim("report", start, after(start, fence), push())])
+
+def test_before_a_switch_that_was_announced_both_configs_claim_what_is_due(
+    world: World, fence: Fence
+) -> None:
+    start = anchored(world, fence, "old", "new")
+    new = switched(world, fence, timedelta(seconds=5))
+
+    assert statuses(world, fence, [Claim("old", start, after(start, fence), push())]) == [WON]
+    assert statuses(world, new, [Claim("new", start, after(start, fence), push())]) == [WON]
+    late = start.advance(new.since, definition="d", fence=new, node="a", fired=1, skipped=0)
+    assert statuses(world, new, [Claim("other", None, anchor(new))]) == [WON]
+    assert statuses(world, new, [Claim("new", after(start, fence), late, push())]) == [EARLY]
+    assert world.queue("celery") == ["m", "m"]
+
+
+def test_after_a_switch_the_old_config_claims_what_was_due_before_and_nothing_else(
+    world: World, fence: Fence
+) -> None:
+    start = anchored(world, fence, "report", "other")
+    new = switched(world, fence, timedelta(milliseconds=-500))
+    at_switch = after(start, fence, by=new.since - start.due)
+    for refused in (
+        Claim("report", start, at_switch, push()),
+        Claim("report", start, after(start, fence, by=new.since - start.due, fired=0)),
+        Claim("report", start, at_switch, intent=intent("report", at_switch)),
+        Claim("third", None, anchor(fence)),
+        Claim("report", start, start.bury(new, "a")),
+        Claim("report", start, None),
+    ):
+        with pytest.raises(FencedError, match="only what was due before"):
+            world.ledger.claim(fence, [Claim("other", start, after(start, fence), push()), refused])
+
+    assert world.ledger.read(["report", "other", "third"]) == [start, start, None]
     assert world.queue("celery") == []
+    assert world.intents.read(10) == (0, [])
+    just_before = after(start, fence, by=new.since - MS - start.due)
+    skipped = after(start, fence, fired=0)
+    claims = [Claim("report", start, just_before, push()), Claim("other", start, skipped)]
+    assert statuses(world, fence, claims) == [WON, WON]
+
+
+def test_a_lease_after_a_switch_the_old_config_claims_nothing(world: World, fence: Fence) -> None:
+    start = anchored(world, fence, "report")
+    new = Fence("v2", fence.since + 500 * MS)
+    world.put_fence(new, before=fence, until=ms_of(world.now()))
+    claim = Claim("report", start, after(start, fence), push())
+    with pytest.raises(FencedError, match="v2"):
+        world.ledger.claim(fence, [claim])
+
+    assert world.queue("celery") == []
+    assert statuses(world, new, [claim]) == [WON]
+
+
+# --- recovery -----------------------------------------------------------------------------------------------
+
+
+def test_during_a_recovery_nothing_can_be_claimed(world: World, fence: Fence) -> None:
+    start = anchored(world, fence, "report")
+    world.put_fence(fence, recovery="r1")
+    for claims in ([Claim("report", start, after(start, fence), push())], [Claim("new", None, start)], []):
+        with pytest.raises(FencedError, match="recovery r1"):
+            world.ledger.claim(fence, claims)
+    with pytest.raises(FencedError, match="recovery r1"):
+        world.ledger.claim(fence, [Claim("report", start, after(start, fence))], recovery="r0")
+
+    assert world.ledger.read(["report", "new"]) == [start, None]
+
+
+def test_during_a_recovery_any_cursor_is_put_back_whatever_the_fence(world: World, fence: Fence) -> None:
+    start = anchored(world, fence, "behind")
+    known = after(start, fence, by=timedelta(hours=1))
+    world.put_fence(fence, recovery="r1")
+    other = Fence("v0", fence.since - SECOND)
+    claims = [Claim("behind", start, known), Claim("gone", None, known)]
+    for _ in range(2):
+        reply = world.ledger.claim(other, claims, recovery="r1")
+        assert [result.status for result in reply.results] == [WON, WON]
+
+    assert world.ledger.read(["behind", "gone"]) == [known, known]
+    (lost,) = world.ledger.claim(other, [Claim("gone", None, start)], recovery="r1").results
+    assert (lost.status, lost.stored) == (LOST, known)
+
+
+def test_a_recovery_puts_cursors_back_and_sends_nothing(world: World, fence: Fence) -> None:
+    start = anchored(world, fence, "report")
+    world.put_fence(fence, recovery="r1")
+    wanted = after(start, fence)
+    for claim in (
+        Claim("report", start, wanted, push()),
+        Claim("report", start, wanted, intent=intent("report", wanted)),
+        Claim("report", wanted, wanted.undo(start, "a"), undoes=intent("report", wanted)),
+    ):
+        with pytest.raises(ValueError, match="only puts cursors back"):
+            world.ledger.claim(fence, [claim], recovery="r1")
+
+
+def test_after_a_recovery_no_cursor_is_put_back(world: World, fence: Fence) -> None:
+    with pytest.raises(FencedError, match="r1 is over"):
+        world.ledger.claim(fence, [Claim("report", None, anchor(fence))], recovery="r1")
+
+    assert world.ledger.read(["report"]) == [None]
+
+
+def test_on_another_server_than_the_pools_nothing_can_be_claimed(world: World, fence: Fence) -> None:
+    start = anchored(world, fence, "report")
+    claim = Claim("report", start, after(start, fence))
+    for recovery in ("", "r1"):
+        world.put_fence(fence, recovery=recovery)
+        world.restart()
+        with pytest.raises(FencedError, match="not the server"):
+            world.ledger.claim(fence, [claim], recovery=recovery)
+    assert world.ledger.read(["report"]) == [start]
+
+    world.flush()
+    with pytest.raises(FencedError, match="no pool"):
+        world.ledger.claim(fence, [claim])
+    assert world.ledger.read(["report"]) == [None]
+
+
+def test_where_the_server_may_not_be_asked_its_name_it_is_not_checked(
+    real: RedisWorld, started: Fence, limited: Callable[..., RedisWorld]
+) -> None:
+    user = limited("-info")
+    real.restart()
+    assert statuses(user, started, [Claim("report", None, anchor(started))]) == [WON]
+    with pytest.raises(FencedError):
+        real.ledger.claim(started, [Claim("other", None, anchor(started))])
+
+
+# --- intents ------------------------------------------------------------------------------------------------
+
+
+def test_an_intent_is_written_with_its_claim_and_no_message_is_sent(world: World, fence: Fence) -> None:
+    start = anchored(world, fence, "é: report")
+    wanted = after(start, fence)
+    open_ = intent("é: report", wanted, commands=push(message="é"))
+    claim = Claim("é: report", start, wanted, intent=open_)
+    assert statuses(world, fence, [claim]) == [WON]
+
+    assert world.ledger.read(["é: report"]) == [wanted]
+    assert world.intents.read(10) == (1, [open_])
+    assert world.queue("celery") == []
+
+
+def test_a_repeated_claim_with_an_intent_answers_won_and_writes_nothing(world: World, fence: Fence) -> None:
+    start = anchored(world, fence, "report")
+    wanted = after(start, fence)
+    claim = Claim("report", start, wanted, intent=intent("report", wanted))
+    assert statuses(world, fence, [claim]) == [WON]
+    (settled,) = world.intents.settle([Settlement(intent("report", wanted))])
+    assert settled.status is WON
+    assert statuses(world, fence, [claim]) == [WON]
+
+    assert world.intents.read(10) == (0, [])
+
+
+def test_a_claim_with_an_intent_that_is_lost_or_early_writes_none(world: World, fence: Fence) -> None:
+    start = anchored(world, fence, "lost", "early")
+    wanted, late = after(start, fence), after(start, fence, by=timedelta(hours=1))
+    world.put_cursor("lost", after(start, fence, node="b"))
+    claims = [
+        Claim("lost", start, wanted, intent=intent("lost", wanted)),
+        Claim("early", start, late, intent=intent("early", late)),
+        Claim("new", None, late, intent=intent("new", late)),
+    ]
+
+    assert statuses(world, fence, claims) == [LOST, EARLY, EARLY]
+    assert world.intents.read(10) == (0, [])
+
+
+def test_an_occurrence_that_cannot_be_sent_is_given_back_once(world: World, fence: Fence) -> None:
+    start = anchored(world, fence, "report")
+    wanted = after(start, fence)
+    open_ = intent("report", wanted)
+    world.ledger.claim(fence, [Claim("report", start, wanted, intent=open_)])
+    world.intents.keep([replace(open_, commands=push())])
+    undo = Claim("report", wanted, wanted.undo(start, "a"), undoes=open_)
+
+    assert statuses(world, fence, [undo]) == statuses(world, fence, [undo]) == [WON]
+    assert world.ledger.read(["report"]) == [undo.wanted]
+    assert world.intents.read(10) == (0, [])
+
+
+def test_an_intent_that_is_undone_leaves_no_attempt_behind(real: RedisWorld, started: Fence) -> None:
+    start = anchored(real, started, "report")
+    wanted = after(start, started)
+    open_ = intent("report", wanted)
+    real.ledger.claim(started, [Claim("report", start, wanted, intent=open_)])
+    real.ledger.claim(started, [Claim("report", wanted, wanted.undo(start, "a"), undoes=open_)])
+
+    assert not real.client.exists(real.keys.intents, real.keys.attempts)
+
+
+def test_what_another_node_took_over_or_settled_is_not_given_back(world: World, fence: Fence) -> None:
+    start = anchored(world, fence, "taken", "settled")
+    wanted = after(start, fence)
+    mine = {name: intent(name, wanted) for name in ("taken", "settled")}
+    world.ledger.claim(fence, [Claim(name, start, wanted, intent=mine[name]) for name in mine])
+    world.intents.settle([Settlement(mine["settled"])])
+    (theirs,) = world.intents.take_over("b", token=TOKEN[:12], older_than=SECOND, limit=10)
+    undo = wanted.undo(start, "a")
+    reply = world.ledger.claim(fence, [Claim(name, wanted, undo, undoes=mine[name]) for name in mine])
+
+    assert [(result.status, result.stored) for result in reply.results] == [(LOST, wanted)] * 2
+    assert world.ledger.read(["taken", "settled"]) == [wanted, wanted]
+    assert world.intents.read(10) == (1, [theirs])
+
+
+def test_the_old_config_may_still_give_back_what_it_claimed(world: World, fence: Fence) -> None:
+    start = anchored(world, fence, "report")
+    wanted = after(start, fence)
+    open_ = intent("report", wanted)
+    world.ledger.claim(fence, [Claim("report", start, wanted, intent=open_)])
+    switched(world, fence, timedelta(milliseconds=-500))
+
+    assert statuses(world, fence, [Claim("report", wanted, wanted.undo(start, "a"), undoes=open_)]) == [WON]
+
+
+def test_a_claim_is_of_one_kind(world: World, fence: Fence) -> None:
+    wanted = after(anchor(fence), fence)
+    open_ = intent("report", wanted)
+    for claim in (
+        Claim("report", anchor(fence), wanted, push(), intent=open_),
+        Claim("report", anchor(fence), wanted, push(), undoes=open_),
+        Claim("report", anchor(fence), wanted, intent=open_, undoes=open_),
+    ):
+        with pytest.raises(ValueError, match="two kinds"):
+            world.ledger.claim(fence, [claim])
+
+
+def test_an_intent_without_a_proper_token_is_none(world: World, fence: Fence) -> None:
+    wanted = after(anchor(fence), fence)
+    for token in ("", "x" * 16, TOKEN.upper(), TOKEN + "0"):
+        claim = Claim("report", anchor(fence), wanted, intent=intent("report", wanted, token=token))
+        with pytest.raises(ValueError, match="token"):
+            world.ledger.claim(fence, [claim])
 
 
 # --- rights (real servers) ----------------------------------------------------------------------------------
 
 
 @pytest.fixture
-def limited(real: RedisWorld, server: Server) -> Iterator[Callable[..., RedisWorld]]:
-    """``limited("~good", ...)``: the same store, for a user with the pool's keys and these rights."""
-    users: list[RedisWorld] = []
-
-    def limited(*rights: str, own: str = "~{celery-dispatch}:*") -> RedisWorld:
-        url = server.url.replace("://", "://limited:secret@")
-        real.client.execute_command(
-            "ACL", "SETUSER", "limited", "reset", "on", ">secret", "+@all", own, *rights
-        )
-        users.append(RedisWorld(redis_client(url, {}), real.keys, real.queues))
-        return users[-1]
-
-    yield limited
-    for user in users:
-        user.client.close()
-    real.client.acl_deluser("limited")
-
-
-@pytest.fixture
-def started(real: RedisWorld, beat: Beat) -> Fence:
+def started(real: RedisWorld) -> Fence:
     """The config in force in ``real``."""
-    real.pool.heartbeat(beat("a"), known_epoch=None)
-    real.let_pass(1)
-    return real.pool.heartbeat(beat("a"), known_epoch=None).fence
+    return in_force(real)
 
 
 def test_a_missing_right_to_one_queue_spoils_its_entries_only(
@@ -393,7 +608,7 @@ def test_a_time_to_live_alone_is_no_message(
 
 
 def test_missing_rights_to_our_own_keys_are_refused_with_the_cure(
-    real: RedisWorld, started: Fence, limited: Callable[..., RedisWorld], beat: Beat
+    real: RedisWorld, started: Fence, limited: Callable[..., RedisWorld]
 ) -> None:
     start = anchored(real, started, "report")
     user = limited("~good", own="~elsewhere:*")
@@ -402,8 +617,6 @@ def test_missing_rights_to_our_own_keys_are_refused_with_the_cure(
         lambda: user.ledger.claim(started, [claim]),
         lambda: user.ledger.claim(started, [Claim("new", None, start)]),
         lambda: user.ledger.read(["report"]),
-        lambda: user.pool.heartbeat(beat("b"), known_epoch=None),
-        user.pool.read,
     ):
         with pytest.raises(StoreRefused, match=r"NOPERM.*right"):
             refused()
@@ -419,6 +632,43 @@ def test_a_user_without_the_right_to_write_cursors_pushes_nothing(
         user.ledger.claim(started, [Claim("new", None, start)])
 
     assert real.queue("good") == []
+
+
+@pytest.mark.parametrize("right", ["-zadd", "-hset"])
+def test_a_user_without_the_right_to_write_intents_moves_no_cursor(
+    real: RedisWorld, started: Fence, limited: Callable[..., RedisWorld], right: str
+) -> None:
+    start = anchored(real, started, "report")
+    wanted = after(start, started)
+    claim = Claim("report", start, wanted, intent=intent("report", wanted))
+    with pytest.raises(StoreRefused):
+        limited(right).ledger.claim(started, [claim])
+
+    assert real.ledger.read(["report"]) == [start]
+    assert real.intents.read(10) == (0, [])
+
+
+@pytest.mark.parametrize("key", ["pool", "cursor", "intents", "attempts"])
+def test_keys_that_hold_something_else_are_refused_with_the_cure(
+    real: RedisWorld, started: Fence, key: str
+) -> None:
+    start = anchored(real, started, "plain", "two steps")
+    wanted = after(start, started)
+    spoilt = getattr(real.keys, key)
+    real.client.delete(spoilt)
+    real.client.set(spoilt, "not ours")
+    claims = [
+        Claim("plain", start, wanted, push()),
+        Claim("two steps", start, wanted, intent=intent("two steps", wanted)),
+    ]
+    for batch in (claims, claims[:1] if key in ("pool", "cursor") else claims[1:]):
+        with pytest.raises(StoreRefused, match=r"WRONGTYPE.*dispatch_key_prefix"):
+            real.ledger.claim(started, batch)
+
+    if key in ("intents", "attempts"):
+        assert real.ledger.read(["two steps"]) == [start]
+    real.queues.add("celery")
+    real.client.delete(spoilt)
 
 
 def test_a_push_that_succeeds_in_part_counts_as_fired_and_says_so(
@@ -440,15 +690,13 @@ def test_a_push_that_succeeds_in_part_counts_as_fired_and_says_so(
     assert real.ledger.read(["report", "quiet"]) == [wanted, start]
 
 
-def test_a_partial_push_in_memory_is_told_like_on_redis(beat: Beat) -> None:
-    store = MemoryStore()
-    fence = MemoryPool(store).heartbeat(beat("a"), known_epoch=None).fence
-    ledger, start = MemoryLedger(store), anchor(fence)
-    ledger.claim(fence, [Claim("report", None, start)])
-    store.clock.advance(1)
-    store.refused.add("everyone")
+def test_a_partial_push_in_memory_is_told_like_on_redis() -> None:
+    world = MemoryWorld()
+    fence = in_force(world)
+    start = anchored(world, fence, "report")
+    world.refuse("everyone")
     commands = (*push(), Command("PUBLISH", "everyone", "m"))
-    (result,) = ledger.claim(fence, [Claim("report", start, after(start, fence), commands)]).results
+    (result,) = world.ledger.claim(fence, [Claim("report", start, after(start, fence), commands)]).results
 
     assert result.status is WON
     assert "everyone" in result.detail
@@ -483,11 +731,11 @@ def test_a_read_only_replica_is_an_outage(server: Server, started: Fence, real: 
     assert real.queue("celery") == []
 
 
-def test_a_server_that_restarted_knows_the_script_again(keys: Keys, beat: Beat) -> None:
+def test_a_server_that_restarted_knows_the_script_again(keys: Keys) -> None:
     with running("valkey", appendonly=True) as server:
         client = redis_client(server.url, {})
-        pool, ledger = RedisPool(client, keys), RedisLedger(client, keys)
-        fence = pool.heartbeat(beat("a"), known_epoch=None).fence
+        ledger = RedisLedger(client, keys)
+        fence = in_force(RedisWorld(client, keys, set()))
         claim = Claim("report", None, anchor(fence))
         assert ledger.claim(fence, [claim]).results[0].status is WON
         server.kill()
@@ -499,6 +747,9 @@ def test_a_server_that_restarted_knows_the_script_again(keys: Keys, beat: Beat) 
             with pytest.raises(StoreUnavailable):
                 outage()
         server.start()
+        with pytest.raises(FencedError, match="not the server"):
+            ledger.claim(fence, [claim])
+        RedisWorld(client, keys, set()).put_fence(fence)
         assert ledger.claim(fence, [claim]).results[0].status is WON
         assert ledger.read(["report"]) == [claim.wanted]
         client.close()
@@ -517,19 +768,33 @@ def test_a_server_that_answers_no_more_is_unavailable_within_the_timeout(keys: K
         client.close()
 
 
-def test_a_claim_whose_reply_was_lost_was_carried_out_once(beat: Beat) -> None:
-    store = MemoryStore()
-    fence = MemoryPool(store).heartbeat(beat("a"), known_epoch=None).fence
-    ledger, start = MemoryLedger(store), anchor(fence)
-    ledger.claim(fence, [Claim("report", None, start)])
-    store.clock.advance(1)
+def test_a_claim_whose_reply_was_lost_was_carried_out_once() -> None:
+    world = MemoryWorld()
+    fence = in_force(world)
+    start = anchored(world, fence, "report")
     claim = Claim("report", start, after(start, fence), push())
-    store.lose_next_reply()
+    world.store.lose_next_reply()
     with pytest.raises(StoreUnavailable):
-        ledger.claim(fence, [claim])
+        world.ledger.claim(fence, [claim])
 
-    assert ledger.claim(fence, [claim]).results[0].status is WON
-    assert store.queues["celery"] == ["m"]
+    assert statuses(world, fence, [claim]) == [WON]
+    assert world.queue("celery") == ["m"]
+
+
+def test_a_claim_with_an_intent_whose_reply_was_lost_may_be_repeated() -> None:
+    world = MemoryWorld()
+    fence = in_force(world)
+    start = anchored(world, fence, "report")
+    wanted = after(start, fence)
+    open_ = intent("report", wanted)
+    claim = Claim("report", start, wanted, intent=open_)
+    undo = Claim("report", wanted, wanted.undo(start, "a"), undoes=open_)
+    for attempt, left in ((claim, [open_]), (undo, [])):
+        world.store.lose_next_reply()
+        with pytest.raises(StoreUnavailable):
+            world.ledger.claim(fence, [attempt])
+        assert statuses(world, fence, [attempt]) == [WON]
+        assert world.intents.read(10) == (len(left), left)
 
 
 # --- rows that are no cursors -------------------------------------------------------------------------------
@@ -582,6 +847,17 @@ def test_a_row_that_is_no_cursor_is_damaged_and_matches_no_claim(
         (result,) = world.ledger.claim(fence, [Claim("report", expected, wanted, push())]).results
         assert (result.status, result.stored) == (LOST, row)
     assert world.queue("celery") == []
+
+
+def test_a_damaged_row_can_be_replaced_by_who_has_read_it(fence: Fence, world: World) -> None:
+    world.put_cursor("report", "[garbage")
+    (row,) = world.ledger.read(["report"])
+    wanted = anchor(fence)
+
+    (stale,) = world.ledger.claim(fence, [Claim("report", Damaged("[other", "?"), wanted)]).results
+    assert (stale.status, stale.stored) == (LOST, row)
+    assert statuses(world, fence, [Claim("report", row, wanted)]) == [WON]
+    assert world.ledger.read(["report"]) == [wanted]
 
 
 def test_bytes_that_are_no_text_are_damaged(real: RedisWorld) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import threading
 import uuid
-from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta, timezone
+from collections.abc import Iterator
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -17,15 +17,10 @@ from celery.signals import before_task_publish
 from kombu import Exchange, Queue
 
 from celery_dispatch.celery_bridge.outbox import CeleryOutbox, task_id
-from celery_dispatch.core.entry import Entry, Occurrence
-from celery_dispatch.core.ports import Command
+from celery_dispatch.core.ports import Command, Path
 from celery_dispatch.errors import ConfigError, EntryError, StoreRefused, StoreUnavailable
+from tests.outboxes import DUE, NOW, make, occurrence
 from tests.servers import Server, free_port
-from tests.unit.world import Every
-
-DUE = datetime(2030, 1, 1, 12, 0, 0, 5000, tzinfo=timezone.utc)
-NOW = datetime(2030, 1, 1, 12, 0, 1, tzinfo=timezone.utc)
-Render = Callable[..., tuple[Command, ...]]
 
 
 @pytest.fixture
@@ -55,19 +50,13 @@ def outbox(app: Celery) -> Iterator[CeleryOutbox]:
     outbox.close()
 
 
-def make(app: Celery, **options: Any) -> CeleryOutbox:
-    stock = Scheduler(app, lazy=True)
-    return CeleryOutbox(app, key_prefix="p", node="n-1", apply_async=stock.apply_async, **options)
-
-
-def occurrence(app: Celery, *, task: str = "add", args: Any = (1, 2), **options: Any) -> Occurrence:
-    payload = ScheduleEntry(name="sums", task=task, schedule=1.0, args=args, options=options, app=app)
-    return Occurrence(Entry("sums", Every(1.0), "d", payload=payload), DUE)
-
-
 def render(outbox: CeleryOutbox, app: Celery, **options: Any) -> tuple[Command, ...]:
     outbox.connect()
     return outbox.render(occurrence(app, **options), now=NOW)
+
+
+def nothing() -> None:
+    """The body of a task."""
 
 
 def message(command: Command) -> dict[str, Any]:
@@ -261,7 +250,7 @@ def test_a_broker_that_goes_away_while_rendering_is_nobodys_fault(app: Celery, o
     channel.pool.connection_kwargs["port"] = free_port()
     channel.pool.disconnect()
     with pytest.raises(StoreUnavailable, match="routing tables"):
-        render(outbox, app, queue="topics")
+        outbox.render(occurrence(app, queue="topics"), now=NOW)
 
 
 def test_an_outage_of_what_the_users_own_code_talks_to_is_the_entrys_fault(
@@ -298,15 +287,153 @@ def test_a_broker_that_is_away_is_nobodys_fault() -> None:
         make(away).connect()
 
 
-def test_a_broker_that_is_not_redis_is_refused() -> None:
-    other = Celery("other", broker="memory://", set_as_current=False)
-    with pytest.raises(ConfigError, match="publishes to Redis only"):
-        make(other).connect()
+def test_each_new_connection_decides_whether_the_broker_is_the_store(app: Celery, server: Server) -> None:
+    answers = [True, False]
+    seen: list[Any] = []
+
+    def same_store(connection: Any) -> bool:
+        seen.append(connection.default_channel.client.ping())
+        return answers.pop(0)
+
+    outbox = make(app, same_store=same_store)
+    outbox.connect()
+    outbox.connect()
+    assert outbox.path(occurrence(app)) == Path(True, False)
+    outbox.close()
+    outbox.connect()
+    assert outbox.path(occurrence(app)) == Path(False, False, "the broker is not the Redis of the pool")
+    assert seen == [True, True]
+    outbox.close()
 
 
-def test_a_broker_that_is_another_database_is_refused(app: Celery) -> None:
-    def refuse(connection: Any) -> None:
-        raise ConfigError("another database")
+def test_what_the_comparison_with_the_store_raises_is_passed_on(app: Celery) -> None:
+    def refuse(connection: Any) -> bool:
+        raise ConfigError("another app's Redis")
 
-    with pytest.raises(ConfigError, match="another database"):
-        make(app, verify=refuse).connect()
+    with pytest.raises(ConfigError, match="another app"):
+        make(app, same_store=refuse).connect()
+
+
+def test_a_failover_list_goes_on_to_the_next_host(
+    server: Server, client: redis.Redis, queues: set[str]
+) -> None:
+    queues.add("*")
+    urls = f"redis://127.0.0.1:{free_port()}/0;{server.url}"
+    app = Celery("listed", broker=urls, set_as_current=False)
+    outbox = make(app)
+    assert [command.op for command in render(outbox, app)] == ["LPUSH"]
+    assert client.llen("celery") == 0, "the second host must capture as the first does"
+    outbox.close()
+    app.close()
+
+
+class TestTasksThatDecideThemselves:
+    """A task class with an ``apply_async`` of its own, as celery-once has."""
+
+    def test_one_that_does_not_send_has_no_command_and_is_asked_once(self, app: Celery) -> None:
+        asked: list[str] = []
+
+        class Silent(app.Task):  # type: ignore[misc, name-defined]
+            def apply_async(self, *args: Any, **kwargs: Any) -> None:
+                asked.append(kwargs["headers"]["dispatch_entry"])
+
+        app.task(name="silent", base=Silent, shared=False)(nothing)
+        outbox = make(app)
+        assert render(outbox, app, task="silent", args=()) == ()
+        assert asked == ["sums"]
+        outbox.close()
+
+    def test_one_that_refuses_is_the_entrys_error(self, app: Celery) -> None:
+        class Once(app.Task):  # type: ignore[misc, name-defined]
+            def apply_async(self, *args: Any, **kwargs: Any) -> None:
+                raise RuntimeError("already queued")
+
+        app.task(name="once", base=Once, shared=False)(nothing)
+        outbox = make(app)
+        with pytest.raises(EntryError, match="already queued"):
+            render(outbox, app, task="once", args=())
+        outbox.close()
+
+    def test_one_that_sends_is_captured(self, app: Celery, client: redis.Redis) -> None:
+        class Loud(app.Task):  # type: ignore[misc, name-defined]
+            def apply_async(self, *args: Any, **kwargs: Any) -> Any:
+                kwargs["headers"] = {**kwargs["headers"], "loud": True}
+                return super().apply_async(*args, **kwargs)
+
+        app.task(name="loud", base=Loud, shared=False)(nothing)
+        outbox = make(app)
+        (command,) = render(outbox, app, task="loud", args=())
+        assert message(command)["headers"]["loud"] is True
+        assert client.llen("celery") == 0
+        outbox.close()
+
+
+def test_a_receiver_that_raises_does_not_stop_the_message(
+    app: Celery, outbox: CeleryOutbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    def receiver(**kwargs: Any) -> None:
+        raise RuntimeError("the receiver is broken")
+
+    before_task_publish.connect(receiver)
+    try:
+        assert len(render(outbox, app)) == 1
+    finally:
+        before_task_publish.disconnect(receiver)
+    assert "the receiver is broken" in caplog.text
+
+
+class TestApplyEntry:
+    """A scheduler whose ``apply_entry`` is overridden or patched, as Sentry's cron monitors do."""
+
+    @pytest.fixture
+    def monitored(self, app: Celery) -> tuple[CeleryOutbox, list[str]]:
+        checked_in: list[str] = []
+
+        class Monitored(Scheduler):
+            def apply_entry(self, entry: ScheduleEntry, producer: Any = None) -> None:
+                checked_in.append(entry.name)
+                entry.options["headers"]["monitor"] = "in progress"
+                super().apply_entry(entry, producer=producer)
+
+        scheduler = Monitored(app, lazy=True)
+        return CeleryOutbox(app, key_prefix="p", node="n-1", scheduler=scheduler), checked_in
+
+    def test_it_runs_and_its_changes_are_sent(
+        self, app: Celery, monitored: tuple[CeleryOutbox, list[str]], client: redis.Redis
+    ) -> None:
+        outbox, checked_in = monitored
+        (command,) = render(outbox, app)
+        assert message(command)["headers"]["monitor"] == "in progress"
+        assert checked_in == ["sums"]
+        assert client.llen("celery") == 0
+        outbox.close()
+
+    def test_errors_that_it_keeps_to_itself_are_the_entrys_error(
+        self, app: Celery, monitored: tuple[CeleryOutbox, list[str]]
+    ) -> None:
+        outbox, _ = monitored
+        for _again in range(2):
+            with pytest.raises(EntryError, match="serializable"):
+                render(outbox, app, args=(object(), 2))
+        assert len(render(outbox, app)) == 1
+        outbox.close()
+
+    def test_stock_beats_line_is_logged_once(
+        self, app: Celery, monitored: tuple[CeleryOutbox, list[str]], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level("INFO", logger="celery.beat")
+        outbox, _ = monitored
+        render(outbox, app)
+        outbox.sent(occurrence(app))
+        assert caplog.text.count("Sending due task sums (add)") == 1
+        outbox.close()
+
+
+def test_stock_beats_line_is_logged_once_the_message_is_on_the_broker(
+    app: Celery, outbox: CeleryOutbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="celery.beat")
+    render(outbox, app)
+    assert "Sending due task" not in caplog.text
+    outbox.sent(occurrence(app))
+    assert caplog.text.count("Sending due task sums (add)") == 1

@@ -1,7 +1,8 @@
-"""The ``Pool`` contract, in memory and on real servers."""
+"""The ``Pool`` contract, in memory and on real servers: leases, members, epochs, and hostile keys."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -10,10 +11,11 @@ import pytest
 
 from celery_dispatch.core.ports import Heartbeat, Member, MemberState
 from celery_dispatch.errors import StoreRefused, StoreUnavailable
+from celery_dispatch.redis_store.client import redis_client
 from celery_dispatch.redis_store.keys import Keys
 from celery_dispatch.redis_store.pool import RedisPool
 from celery_dispatch.testing import MemoryPool, MemoryStore
-from tests.contract.conftest import LEASE, RedisWorld, World
+from tests.contract.conftest import INSTANTS, LEASE, RedisWorld, World, settle
 from tests.servers import running
 
 Beat = Callable[..., Heartbeat]
@@ -31,24 +33,33 @@ def epoch(world: World) -> str:
 # --- joining and renewing -----------------------------------------------------------------------------------
 
 
-def test_the_first_node_is_the_pool_and_its_config_is_in_force(world: World, beat: Beat) -> None:
+def test_the_first_node_is_the_pool(world: World, beat: Beat) -> None:
     before = world.now()
     pulse = world.pool.heartbeat(beat("a", state=MemberState.JOINING), known_epoch=None)
 
     assert before <= pulse.now <= world.now()
-    assert pulse.fence.config == "v1"
-    assert before - MS <= pulse.fence.since <= pulse.now
+    assert pulse.identity == "app on redis"
     assert pulse.members is not None
     (member,) = pulse.members
+    assert before - MS <= member.joined <= pulse.now
     assert member == Member(
-        "a", "host-of-a", "v1", MemberState.JOINING, pulse.fence.since, pulse.fence.since + LEASE, {"pid": 1}
+        id="a",
+        host="host-of-a",
+        config="v1",
+        identity="app on redis",
+        state=MemberState.JOINING,
+        draining=False,
+        joined=member.joined,
+        lease_end=member.joined + LEASE,
+        info={"pid": 1},
     )
-    assert world.pool.read().members == (member,)
-    assert world.pool.read().fence == pulse.fence
+    state = world.pool.read()
+    assert (state.members, state.identity, state.epoch) == ((member,), pulse.identity, pulse.epoch)
+    assert (state.fence, state.recovery) == (pulse.fence, pulse.recovery)
 
 
 def test_a_node_that_knows_the_epoch_is_not_told_the_members_again(world: World, beat: Beat) -> None:
-    first = world.pool.heartbeat(beat("a"), known_epoch=None)
+    first = settle(world, beat("a"))
     second = world.pool.heartbeat(beat("a"), known_epoch=first.epoch)
 
     assert (second.epoch, second.members, second.fence) == (first.epoch, None, first.fence)
@@ -56,7 +67,7 @@ def test_a_node_that_knows_the_epoch_is_not_told_the_members_again(world: World,
 
 
 def test_what_people_want_to_see_changes_without_a_new_epoch(world: World, beat: Beat) -> None:
-    first = world.pool.heartbeat(beat("a"), known_epoch=None)
+    first = settle(world, beat("a"))
     odd = {"lag": {"p50": None, "max": 0.25}, "errors": {"é 😀": "\u2028"}, "deep": [[{}]]}
     second = world.pool.heartbeat(beat("a", info=odd), known_epoch=first.epoch)
 
@@ -66,7 +77,7 @@ def test_what_people_want_to_see_changes_without_a_new_epoch(world: World, beat:
 
 @pytest.mark.parametrize("change", [{"state": MemberState.JOINING}, {"config": "v2"}, {"host": "elsewhere"}])
 def test_a_node_that_changed_begins_a_new_epoch(world: World, beat: Beat, change: dict[str, Any]) -> None:
-    first = world.pool.heartbeat(beat("a"), known_epoch=None)
+    first = settle(world, beat("a"))
     second = world.pool.heartbeat(beat("a", **change), known_epoch=first.epoch)
 
     assert second.epoch != first.epoch
@@ -75,7 +86,7 @@ def test_a_node_that_changed_begins_a_new_epoch(world: World, beat: Beat, change
 
 
 def test_a_second_node_begins_a_new_epoch_and_both_see_both(world: World, beat: Beat) -> None:
-    first = world.pool.heartbeat(beat("a"), known_epoch=None)
+    first = settle(world, beat("a"))
     joined = world.pool.heartbeat(beat("b", config="v2"), known_epoch=None)
     again = world.pool.heartbeat(beat("a"), known_epoch=first.epoch)
 
@@ -86,7 +97,7 @@ def test_a_second_node_begins_a_new_epoch_and_both_see_both(world: World, beat: 
 
 
 def test_a_repeated_heartbeat_says_the_same(world: World, beat: Beat) -> None:
-    first = world.pool.heartbeat(beat("a"), known_epoch=None)
+    first = settle(world, beat("a"))
     second = world.pool.heartbeat(beat("a"), known_epoch=None)
 
     assert (second.epoch, second.fence) == (first.epoch, first.fence)
@@ -97,7 +108,7 @@ def test_reading_takes_no_part_in_the_pool(world: World, beat: Beat) -> None:
     empty = world.pool.read()
     assert (empty.fence, empty.members) == (None, ())
 
-    world.pool.heartbeat(beat("a"), known_epoch=None)
+    settle(world, beat("a"))
     world.pool.heartbeat(beat("b"), known_epoch=None)
     before = epoch(world)
     world.lapse("b")
@@ -112,7 +123,7 @@ def test_reading_takes_no_part_in_the_pool(world: World, beat: Beat) -> None:
 
 
 def test_a_node_that_leaves_is_gone_at_once_and_only_once(world: World, beat: Beat) -> None:
-    world.pool.heartbeat(beat("a"), known_epoch=None)
+    settle(world, beat("a"))
     before = world.pool.heartbeat(beat("b"), known_epoch=None).epoch
     world.pool.leave("b")
     after = epoch(world)
@@ -130,7 +141,7 @@ def test_leaving_a_pool_that_is_not_there_writes_nothing(real: RedisWorld) -> No
 
 
 def test_a_lease_that_ran_out_is_trimmed_by_the_next_heartbeat(world: World, beat: Beat) -> None:
-    world.pool.heartbeat(beat("a"), known_epoch=None)
+    settle(world, beat("a"))
     before = world.pool.heartbeat(beat("b"), known_epoch=None)
     world.lapse("b")
     after = world.pool.heartbeat(beat("a"), known_epoch=before.epoch)
@@ -140,7 +151,7 @@ def test_a_lease_that_ran_out_is_trimmed_by_the_next_heartbeat(world: World, bea
 
 
 def test_a_late_node_that_nobody_trimmed_renews_as_the_same_member(world: World, beat: Beat) -> None:
-    world.pool.heartbeat(beat("a"), known_epoch=None)
+    settle(world, beat("a"))
     before = world.pool.heartbeat(beat("b"), known_epoch=None)
     joined = members(world)["b"].joined
     world.lapse("b")
@@ -151,7 +162,7 @@ def test_a_late_node_that_nobody_trimmed_renews_as_the_same_member(world: World,
 
 
 def test_a_trimmed_node_comes_back_as_a_new_member(world: World, beat: Beat) -> None:
-    world.pool.heartbeat(beat("a"), known_epoch=None)
+    settle(world, beat("a"))
     world.pool.heartbeat(beat("b"), known_epoch=None)
     world.lapse("b")
     trimmed = world.pool.heartbeat(beat("a"), known_epoch=None)
@@ -163,7 +174,7 @@ def test_a_trimmed_node_comes_back_as_a_new_member(world: World, beat: Beat) -> 
 
 
 def test_after_a_silence_of_the_whole_pool_nobody_is_trimmed_for_a_lease(world: World, beat: Beat) -> None:
-    world.pool.heartbeat(beat("a"), known_epoch=None)
+    settle(world, beat("a"))
     world.pool.heartbeat(beat("b"), known_epoch=None)
     world.let_pass(60)
     world.pool.heartbeat(beat("a"), known_epoch=None)
@@ -179,7 +190,7 @@ def test_after_a_silence_of_the_whole_pool_nobody_is_trimmed_for_a_lease(world: 
 def test_after_the_clock_went_back_nobody_is_trimmed_for_a_lease_and_no_lease_is_longer(
     world: World, beat: Beat
 ) -> None:
-    world.pool.heartbeat(beat("a"), known_epoch=None)
+    settle(world, beat("a"))
     world.pool.heartbeat(beat("b"), known_epoch=None)
     world.let_pass(-30)
     world.lapse("b")
@@ -197,7 +208,7 @@ def test_after_the_clock_went_back_nobody_is_trimmed_for_a_lease_and_no_lease_is
 
 
 def test_a_small_step_back_does_not_suspend_trimming(world: World, beat: Beat) -> None:
-    world.pool.heartbeat(beat("a"), known_epoch=None)
+    settle(world, beat("a"))
     world.pool.heartbeat(beat("b"), known_epoch=None)
     world.let_pass(-0.5)
     world.lapse("b")
@@ -207,7 +218,7 @@ def test_a_small_step_back_does_not_suspend_trimming(world: World, beat: Beat) -
 
 
 def test_leaving_removes_even_while_trimming_is_suspended(world: World, beat: Beat) -> None:
-    world.pool.heartbeat(beat("a"), known_epoch=None)
+    settle(world, beat("a"))
     world.pool.heartbeat(beat("b", config="v2"), known_epoch=None)
     world.let_pass(60)
     world.pool.heartbeat(beat("b", config="v2"), known_epoch=None)
@@ -221,78 +232,12 @@ def test_leaving_removes_even_while_trimming_is_suspended(world: World, beat: Be
 
 
 def test_leaving_after_a_silence_trims_nobody_else(world: World, beat: Beat) -> None:
-    world.pool.heartbeat(beat("a"), known_epoch=None)
+    settle(world, beat("a"))
     world.pool.heartbeat(beat("b"), known_epoch=None)
     world.let_pass(60)
     world.pool.leave("a")
 
     assert set(members(world)) == {"b"}
-
-
-# --- the config in force ------------------------------------------------------------------------------------
-
-
-def three_configs(world: World, beat: Beat) -> None:
-    for node, config in (("c", "v1"), ("b", "v2"), ("a", "v3")):
-        world.pool.heartbeat(beat(node, config=config), known_epoch=None)
-        world.let_pass(0.5)
-
-
-@pytest.mark.parametrize("how", ["leaves", "is trimmed", "changes its config"])
-def test_the_longest_lived_node_takes_over_when_the_last_of_the_config_in_force_goes(
-    world: World, beat: Beat, how: str
-) -> None:
-    three_configs(world, beat)
-    before = world.pool.read()
-    if how == "leaves":
-        world.pool.leave("c")
-    elif how == "is trimmed":
-        world.lapse("c")
-    else:
-        world.pool.leave("c")
-        world.pool.heartbeat(beat("c", config="v4"), known_epoch=None)
-    pulse = world.pool.heartbeat(beat("a", config="v3"), known_epoch=before.epoch)
-
-    assert before.fence is not None
-    assert before.fence.config == "v1"
-    assert pulse.fence.config == "v2"
-    assert before.fence.since < pulse.fence.since <= pulse.now
-    assert pulse.epoch != before.epoch
-
-
-def test_the_config_in_force_stays_while_another_node_runs_it(world: World, beat: Beat) -> None:
-    three_configs(world, beat)
-    world.pool.heartbeat(beat("d", config="v1"), known_epoch=None)
-    before = world.pool.read().fence
-    world.pool.leave("c")
-
-    assert world.pool.heartbeat(beat("b", config="v2"), known_epoch=None).fence == before
-
-
-def test_the_config_in_force_outlives_its_nodes_until_another_joins(world: World, beat: Beat) -> None:
-    world.pool.heartbeat(beat("a"), known_epoch=None)
-    before = world.pool.read().fence
-    world.pool.leave("a")
-    assert world.pool.read().fence == before
-
-    assert world.pool.heartbeat(beat("b", config="v1"), known_epoch=None).fence == before
-    world.pool.leave("b")
-    assert world.pool.heartbeat(beat("c", config="v2"), known_epoch=None).fence.config == "v2"
-
-
-def test_a_takeover_is_later_than_the_one_before_even_where_the_clock_went_back(
-    world: World, beat: Beat
-) -> None:
-    world.pool.heartbeat(beat("a"), known_epoch=None)
-    world.pool.heartbeat(beat("b", config="v2"), known_epoch=None)
-    world.let_pass(-3600)
-    before = world.pool.read().fence
-    world.pool.leave("a")
-    after = world.pool.read().fence
-
-    assert before is not None and after is not None
-    assert after.config == "v2"
-    assert after.since == before.since + MS
 
 
 # --- lost replies and outages -------------------------------------------------------------------------------
@@ -331,25 +276,30 @@ def test_one_node_can_be_cut_off_in_memory(beat: Beat) -> None:
         whole.read()
 
 
-def test_a_server_that_went_away_is_unavailable_and_then_the_same_pool_again(keys: Keys, beat: Beat) -> None:
+def test_a_server_that_went_away_is_unavailable_and_then_the_same_pool_recovers(
+    keys: Keys, queues: set[str], beat: Beat
+) -> None:
     with running("valkey", appendonly=True) as server:
-        from celery_dispatch.redis_store.client import redis_client
-
         client = redis_client(server.url, {})
         pool = RedisPool(client, keys)
-        before = pool.heartbeat(beat("a"), known_epoch=None)
+        before = settle(RedisWorld(client, keys, queues), beat("a"))
         server.kill()
         with pytest.raises(StoreUnavailable):
             pool.heartbeat(beat("a"), known_epoch=None)
         server.start()
-        after = pool.heartbeat(beat("a"), known_epoch=before.epoch)
+        back = pool.heartbeat(beat("a"), known_epoch=before.epoch)
+        after = pool.heartbeat(beat("a", merged=back.recovery), known_epoch=before.epoch)
         client.close()
 
-    assert (after.epoch, after.fence) == (before.epoch, before.fence)
+    assert back.recovery
+    assert not after.recovery
+    assert after.members is not None
+    assert after.members[0].joined == before.members[0].joined  # type: ignore[index]
+    assert after.fence == before.fence
 
 
 def test_an_emptied_server_never_repeats_an_epoch(real: RedisWorld, beat: Beat) -> None:
-    before = real.pool.heartbeat(beat("a"), known_epoch=None)
+    before = settle(real, beat("a"))
     real.client.flushall()
     while real.now() - before.now < 2 * MS:
         pass
@@ -383,7 +333,7 @@ HOSTILE_ROWS = [
 def test_a_row_that_is_no_member_is_dropped_and_inherits_nothing(
     real: RedisWorld, beat: Beat, raw: bytes
 ) -> None:
-    real.pool.heartbeat(beat("a"), known_epoch=None)
+    settle(real, beat("a"))
     later = int((real.now() + LEASE).timestamp() * 1000)
     real.client.zadd(real.keys.nodes, {"bad": later})
     real.client.hset(real.keys.members, "bad", raw)
@@ -399,7 +349,7 @@ def test_a_row_that_is_no_member_is_dropped_and_inherits_nothing(
 
 
 def test_a_node_writes_its_own_damaged_row_anew(real: RedisWorld, beat: Beat) -> None:
-    before = real.pool.heartbeat(beat("a"), known_epoch=None)
+    before = settle(real, beat("a"))
     real.client.hset(real.keys.members, "a", "garbage")
     after = real.pool.heartbeat(beat("a"), known_epoch=before.epoch)
 
@@ -407,12 +357,25 @@ def test_a_node_writes_its_own_damaged_row_anew(real: RedisWorld, beat: Beat) ->
     assert members(real)["a"].config == "v1"
 
 
-@pytest.mark.parametrize("field", ["since", "config", "beat_at", "no_trim_until", "changes", "epoch"])
+@pytest.mark.parametrize(
+    "field",
+    [
+        *INSTANTS,
+        "config",
+        "before_config",
+        "challenger",
+        "epoch",
+        "changes",
+        "lease",
+        "recovery",
+        "recovery_names",
+    ],
+)
 @pytest.mark.parametrize("value", ["", "x", "-5", "1e300", "nan", "01", "9" * 20])
 def test_a_damaged_field_of_the_pool_stops_nobody(
     real: RedisWorld, beat: Beat, field: str, value: str
 ) -> None:
-    real.pool.heartbeat(beat("a"), known_epoch=None)
+    settle(real, beat("a"))
     real.client.hset(real.keys.pool, field, value)
     real.pool.read()
     real.pool.heartbeat(beat("b"), known_epoch=None)
@@ -425,28 +388,91 @@ def test_a_damaged_field_of_the_pool_stops_nobody(
 
 
 def test_a_node_whose_lease_was_deleted_joins_anew(real: RedisWorld, beat: Beat) -> None:
-    before = real.pool.heartbeat(beat("a"), known_epoch=None)
+    before = settle(real, beat("a"))
     real.client.zrem(real.keys.nodes, "a")
 
     assert real.pool.heartbeat(beat("a"), known_epoch=before.epoch).epoch != before.epoch
 
 
-def test_a_pool_of_a_newer_schema_is_refused_and_left_alone(real: RedisWorld, beat: Beat) -> None:
-    real.client.hset(real.keys.pool, "schema", "2")
+@pytest.mark.parametrize("schema", ["3", "10", "x", "2.5", "-1", "0", "1e0", "02"])
+def test_a_pool_of_a_newer_schema_is_refused_and_left_alone(
+    real: RedisWorld, beat: Beat, schema: str
+) -> None:
+    real.client.hset(real.keys.pool, "schema", schema)
     for refused in (
         lambda: real.pool.heartbeat(beat("a"), known_epoch=None),
         lambda: real.pool.leave("a"),
+        lambda: real.pool.drain("a", True),
+        lambda: real.pool.adopt("another"),
         real.pool.read,
     ):
-        with pytest.raises(StoreRefused, match=r"schema 2.*schema 1.*dispatch_key_prefix"):
+        with pytest.raises(StoreRefused, match=rf"schema {schema}.*schema 2.*dispatch_key_prefix"):
             refused()
 
-    assert real.client.hgetall(real.keys.pool) == {"schema": "2"}
+    assert real.client.hgetall(real.keys.pool) == {"schema": schema}
     assert not real.client.exists(real.keys.nodes)
+
+
+def put_older_pool(real: RedisWorld, beat_at: float) -> None:
+    """A pool as the version before this one left it, last seen ``beat_at`` seconds ago."""
+    now = int(real.now().timestamp() * 1000)
+    seen = now - int(beat_at * 1000)
+    fields = {
+        "schema": "1",
+        "config": "v0",
+        "since": seen - 60_000,
+        "beat_at": seen,
+        "epoch": "e",
+        "changes": 7,
+    }
+    real.client.hset(real.keys.pool, mapping=fields)
+    real.client.zadd(real.keys.nodes, {"old": seen + 10_000})
+    row = {"host": "h", "config": "v0", "state": "steady", "joined": seen - 60_000, "info": {}}
+    real.client.hset(real.keys.members, "old", json.dumps(row))
+
+
+def dump(real: RedisWorld) -> list[object]:
+    keys = real.keys
+    return [
+        real.client.hgetall(keys.pool),
+        real.client.hgetall(keys.members),
+        real.client.zrange(keys.nodes, 0, -1),
+    ]
+
+
+def test_a_node_stands_by_while_nodes_of_an_older_version_are_alive(real: RedisWorld, beat: Beat) -> None:
+    put_older_pool(real, beat_at=9)
+    before = dump(real)
+    for waits in (
+        lambda: real.pool.heartbeat(beat("a"), known_epoch=None),
+        lambda: real.pool.drain("old", True),
+        lambda: real.pool.adopt("another"),
+    ):
+        with pytest.raises(StoreUnavailable, match=r"schema 1.*stands by.*lease"):
+            waits()
+    real.pool.leave("a")
+
+    assert dump(real) == before
+    (old,) = real.pool.read().members
+    assert (old.id, old.config, old.identity, old.draining) == ("old", "v0", "", False)
+
+
+def test_the_pool_of_an_older_version_is_taken_over_when_its_last_node_is_gone_for_a_lease(
+    real: RedisWorld, beat: Beat
+) -> None:
+    put_older_pool(real, beat_at=11)
+    pulse = real.pool.heartbeat(beat("a"), known_epoch="e")
+
+    assert real.client.hget(real.keys.pool, "schema") == "2"
+    assert [member.id for member in pulse.members or ()] == ["a"]
+    assert pulse.recovery == "", "nothing was lost"
+    assert pulse.fence is not None and pulse.fence.config == "v1"
+    assert pulse.now - pulse.fence.since < timedelta(seconds=1)
+    assert pulse.before is not None and pulse.before.config == "v0"
 
 
 def test_keys_of_another_application_are_refused_with_the_cure(real: RedisWorld, beat: Beat) -> None:
     real.client.set(real.keys.pool, "something else")
 
     with pytest.raises(StoreRefused, match="dispatch_key_prefix"):
-        real.pool.heartbeat(beat("a"), known_epoch=None)
+        settle(real, beat("a"))

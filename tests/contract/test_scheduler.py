@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import signal
 import threading
 import time
@@ -13,6 +14,7 @@ import pytest
 import redis
 from celery import Celery
 from celery.beat import ScheduleEntry
+from celery.signals import before_task_publish
 
 from celery_dispatch import ConfigError, DispatchScheduler, StoreRefused
 from celery_dispatch.redis_store.keys import Keys
@@ -165,12 +167,40 @@ def test_a_wrong_password_ends_the_first_ticks_with_its_cure(
         tick_for_ever(scheduler)
 
 
-def test_another_database_than_the_brokers_is_refused_and_left_untouched(
-    build: Build, app: Celery, server: Server, client: redis.Redis
+def test_a_broker_in_another_database_takes_two_steps(
+    build: Build, app: Celery, server: Server, client: redis.Redis, keys: Keys
 ) -> None:
     app.conf.dispatch_redis_url = server.url.replace("/0", "/1")
     scheduler = build(max_interval=1)
-    with pytest.raises(ConfigError, match="not the Redis of the pool"):
-        tick_for_ever(scheduler)
+    tick_until(scheduler, lambda: client.llen("celery") >= 10)
+    scheduler.close()
+    assert not client.exists(keys.pool)
     client.select(1)
-    assert client.keys() == []
+    assert client.exists(keys.pool)
+    assert client.hlen(keys.intents) == client.zcard(keys.attempts) == 0
+    client.flushdb()
+    client.select(0)
+
+
+def test_receivers_run_after_the_claim_and_see_what_is_sent(
+    build: Build, app: Celery, client: redis.Redis, keys: Keys
+) -> None:
+    seen: list[tuple[str, int]] = []
+
+    def receiver(headers: Any = None, **_: Any) -> None:
+        headers["from_receiver"] = "yes"
+        seen.append((headers["id"], client.hlen(keys.intents)))
+
+    before_task_publish.connect(receiver)
+    try:
+        scheduler = build(max_interval=1)
+        tick_until(scheduler, lambda: client.llen("celery") >= 10)
+        scheduler.close()
+    finally:
+        before_task_publish.disconnect(receiver)
+    messages: Any = client.lrange("celery", 0, -1)
+    headers = [json.loads(message)["headers"] for message in messages]
+    assert {each["from_receiver"] for each in headers} == {"yes"}
+    assert sorted(name for name, _ in seen) == sorted(each["id"] for each in headers)
+    assert all(intents > 0 for _, intents in seen), "it ran before its occurrence was claimed"
+    assert client.hlen(keys.intents) == 0

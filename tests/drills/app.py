@@ -1,8 +1,9 @@
 """The Celery app of the drills: everything in it comes from the JSON document that ``DRILL_APP`` names.
 
-``conf`` are settings, ``entries`` items of ``beat_schedule`` whose ``schedule`` is a description, and
-``namespace`` is the prefix under which the settings are given, as in a Django project.  Each entry's first
-argument is its name.
+``conf`` are settings, ``entries`` items of ``beat_schedule`` whose ``schedule`` is a description,
+``namespace`` the prefix under which the settings are given, as in a Django project, and ``app`` what the app
+is called.  Each entry's first argument is its name.  With ``user_code`` a receiver marks each message as it
+is published.  ``DRILL_POINT`` names a point at which the process is to come to harm (``points``).
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import celery.beat
-from celery import Celery, Task
+from celery import Celery, Task, signals
 from celery.schedules import crontab, schedule
 
-from tests.drills.collector import RUNS, connect
+from tests.drills import points
+from tests.drills.collector import MARK, RUNS, connect
 
 _PR_SET_PDEATHSIG = 1
 _RECORD = """
@@ -56,14 +58,22 @@ def _entry(name: str, item: dict[str, Any]) -> dict[str, Any]:
     return {"task": "drill.record", "args": (name,), **item, "schedule": _recurrence(item["schedule"])}
 
 
+def _mark(headers: dict[str, Any], **_: object) -> None:
+    """What a user's receiver of ``before_task_publish`` does; leaves a trace in the message."""
+    headers[MARK] = os.getpid()
+
+
 def _build() -> Celery:
     _die_with_parent()
     _without_processes()
+    points.install()
     document = json.loads(Path(os.environ["DRILL_APP"]).read_text())
     namespace = document.get("namespace", "")
     entries = {name: _entry(name, item) for name, item in document.get("entries", {}).items()}
     conf = {**document["conf"], "beat_schedule": entries}
-    app = Celery("drill")
+    app = Celery(document.get("app", "drill"))
+    if document.get("user_code"):
+        signals.before_task_publish.connect(_mark, weak=False)
     if namespace:
         settings = SimpleNamespace(**{f"{namespace}_{key.upper()}": value for key, value in conf.items()})
         app.config_from_object(settings, namespace=namespace)

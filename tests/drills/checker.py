@@ -7,25 +7,29 @@ lost         an expected occurrence of which no message arrived
 doubled      an occurrence of which more than one message arrived, by whether the task ids are equal
 early        a message that was on the broker before its due, by Redis's clock
 phantom      a message of no occurrence: unknown entry, no due, or a due that is not on its grid
+misrouted    a message that arrived on another queue than that of the config in force at its due
 disordered   a message that arrived after one of the same entry with a later due
 ===========  =========================================================================================
 
 Lost is judged for dues up to ``until``; everything else for every message there is.  A late message after
 ``until`` is therefore never counted as lost, but may still be doubled, early or phantom.
+
+Doubled under the same task id is *repeated*: the same message twice.  That is allowed where the caller says
+so, since a broker other than the dispatch Redis is written to at least once.  Lost and doubled that are
+*excused* are those of occurrences that a Redis lost together with what it had acknowledged, or that fell due
+while nobody was there to fire them.
 """
 
 from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tests.drills.oracle import Schedule, expected
+from tests.drills.oracle import Era, Occurrence, Schedule, expected_of
 
-__all__ = ["Arrival", "Occurrence", "Verdict", "judge", "percentile"]
-
-Occurrence = tuple[str, int]
+__all__ = ["Arrival", "Occurrence", "Verdict", "judge", "judge_eras", "percentile"]
 
 _MINUTE = 60_000
 
@@ -43,8 +47,8 @@ class Arrival:
     at: int
     queue: str = "celery"
     node: str = ""
-    headers: dict[str, object] = field(default_factory=dict, compare=False)
-    properties: dict[str, object] = field(default_factory=dict, compare=False)
+    headers: dict[str, object] = field(default_factory=dict, compare=False, repr=False)
+    properties: dict[str, object] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def lag(self) -> float:
@@ -54,7 +58,10 @@ class Arrival:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What is wrong with a history; ``lags`` in ms, sorted, of the occurrences whose lag is judged."""
+    """What is wrong with a history; ``lags`` in ms, sorted, of the occurrences whose lag is judged.
+
+    ``excused`` are occurrences that may be lost or doubled, and were; they are in no other finding.
+    """
 
     expected: int
     arrived: int
@@ -63,7 +70,9 @@ class Verdict:
     doubled_other_id: tuple[Occurrence, ...]
     early: tuple[Arrival, ...]
     phantom: tuple[Arrival, ...]
+    misrouted: tuple[Arrival, ...]
     disordered: tuple[Arrival, ...]
+    excused: tuple[Occurrence, ...]
     lags: tuple[float, ...]
     worst: Arrival | None
 
@@ -79,15 +88,22 @@ class Verdict:
         """The given percentile of the lags, by nearest rank."""
         return percentile(self.lags, percent)
 
-    def problems(self, *, bound: float | None = None) -> list[str]:
-        """One sentence per kind of finding, with examples; empty if all is well within ``bound`` ms."""
-        found = {
+    def problems(
+        self, *, bound: float | None = None, may_repeat: bool = False, may_overtake: bool = False
+    ) -> list[str]:
+        """One sentence per kind of finding, with examples; empty if all is well within ``bound`` ms.
+
+        ``may_repeat``: the same message twice is no problem.  ``may_overtake``: nor is one that arrives after
+        a later one of its entry, as when somebody takes over what a dead node had claimed.
+        """
+        found: dict[str, Sequence[object]] = {
             "lost": self.lost,
-            "doubled with the same id": self.doubled_same_id,
+            "doubled with the same id": () if may_repeat else self.doubled_same_id,
             "doubled with another id": self.doubled_other_id,
             "early": self.early,
             "phantom": self.phantom,
-            "out of order": self.disordered,
+            "on the wrong queue": self.misrouted,
+            "out of order": () if may_overtake else self.disordered,
         }
         said = [f"{len(items)} {kind}, e.g. {items[:3]}" for kind, items in found.items() if items]
         if not self.expected:
@@ -114,50 +130,76 @@ def judge(
     lag_from: int | None = None,
     lag_until: int | None = None,
 ) -> Verdict:
-    """Judge a history; ``lag_from`` and ``lag_until`` bound the dues whose lag counts."""
+    """Judge the history of one config, wherever its messages were routed.
+
+    ``lag_from`` and ``lag_until`` bound the dues whose lag counts.
+    """
+    eras = (Era(anchor, schedule),)
+    return judge_eras(
+        eras, arrivals, until=until, lag_from=lag_from, lag_until=lag_until, any_queue=True
+    )  # fmt: skip
+
+
+def judge_eras(
+    eras: Sequence[Era],
+    arrivals: Iterable[Arrival],
+    *,
+    until: int,
+    lag_from: int | None = None,
+    lag_until: int | None = None,
+    excused: Collection[Occurrence] = (),
+    any_queue: bool = False,
+) -> Verdict:
+    """Judge a history in which the configs of ``eras`` were in force, one after the other."""
     history = sorted(arrivals, key=lambda arrival: arrival.at)
-    wanted = expected(schedule, anchor=anchor, until=until)
-    real, phantom = _split(schedule, history, anchor=anchor, until=until)
+    wanted = expected_of(eras, until=until, excused=excused)
+    grid = expected_of(eras, until=_horizon(history, until), excused=excused)
+    real = [(it, arrival) for arrival in history if (it := (arrival.entry, arrival.due or 0)) in grid]
     ids: dict[Occurrence, list[str]] = defaultdict(list)
     first: dict[Occurrence, Arrival] = {}
     for occurrence, arrival in real:
         ids[occurrence].append(arrival.task_id)
         first.setdefault(occurrence, arrival)
+    lost = sorted(wanted.keys() - first.keys(), key=lambda occurrence: occurrence[1])
     repeated = sorted(occurrence for occurrence, seen in ids.items() if len(seen) > 1)
-    low = anchor if lag_from is None else lag_from
+    wrong = [it for it in repeated if it not in excused]
+    low = eras[0].since if lag_from is None else lag_from
     high = until if lag_until is None else lag_until
-    judged = [arrival for (_, due), arrival in first.items() if low <= due <= high]
+    judged = [arrival for it, arrival in first.items() if low <= it[1] <= high]
     timely = sorted(judged, key=lambda arrival: arrival.lag)
     return Verdict(
         expected=len(wanted),
         arrived=len(history),
-        lost=tuple(sorted(wanted.difference(first), key=lambda occurrence: occurrence[1])),
-        doubled_same_id=tuple(it for it in repeated if len(set(ids[it])) == 1),
-        doubled_other_id=tuple(it for it in repeated if len(set(ids[it])) > 1),
+        lost=tuple(it for it in lost if it not in excused),
+        doubled_same_id=tuple(it for it in wrong if len(set(ids[it])) == 1),
+        doubled_other_id=tuple(it for it in wrong if len(set(ids[it])) > 1),
         early=tuple(arrival for _, arrival in real if arrival.lag < 0),
-        phantom=tuple(phantom),
+        phantom=tuple(arrival for arrival in history if (arrival.entry, arrival.due or 0) not in grid),
+        misrouted=() if any_queue else tuple(_misrouted(real, grid, excused)),
         disordered=tuple(_disordered(real)),
+        excused=tuple(it for it in (*lost, *repeated) if it in excused),
         lags=tuple(arrival.lag for arrival in timely),
         worst=timely[-1] if timely else None,
     )
 
 
-def _split(
-    schedule: Schedule, history: Sequence[Arrival], *, anchor: int, until: int
-) -> tuple[list[tuple[Occurrence, Arrival]], list[Arrival]]:
-    """The messages of occurrences that should exist, and those of none."""
+def _horizon(history: Sequence[Arrival], until: int) -> int:
+    """How far the grid is reckoned: a message from far ahead is a phantom, and need not be looked for."""
     last = max((arrival.due for arrival in history if arrival.due is not None), default=until)
     seen_until = history[-1].at // 1000 if history else until
-    horizon = max(until, min(last, seen_until + 2 * _MINUTE))
-    grid = expected(schedule, anchor=anchor, until=horizon)
-    real: list[tuple[Occurrence, Arrival]] = []
-    phantom: list[Arrival] = []
-    for arrival in history:
-        if arrival.due is not None and (arrival.entry, arrival.due) in grid:
-            real.append(((arrival.entry, arrival.due), arrival))
-        else:
-            phantom.append(arrival)
-    return real, phantom
+    return max(until, min(last, seen_until + 2 * _MINUTE))
+
+
+def _misrouted(
+    real: Iterable[tuple[Occurrence, Arrival]],
+    grid: Mapping[Occurrence, Era],
+    excused: Collection[Occurrence],
+) -> list[Arrival]:
+    return [
+        arrival
+        for it, arrival in real
+        if arrival.queue != grid[it].queue(arrival.entry) and it not in excused
+    ]
 
 
 def _disordered(real: Sequence[tuple[Occurrence, Arrival]]) -> list[Arrival]:

@@ -1,4 +1,7 @@
-"""Beats and workers of one app against one Redis: started, disturbed and always ended."""
+"""Beats and workers against one dispatch Redis: started, disturbed and always ended.
+
+All are of one release, unless a beat is started with another: entries and settings of its own.
+"""
 
 from __future__ import annotations
 
@@ -8,49 +11,22 @@ import os
 import subprocess
 import uuid
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
 from tests.drills.collector import connect
-from tests.drills.oracle import Cron, Every, Rule, Schedule
+from tests.drills.oracle import Schedule
 from tests.drills.process import ROOT, Process, celery, wait_until
 from tests.drills.proxy import Proxy
+from tests.drills.releases import Release, Spec, every
 
 __all__ = ["PREFIX", "Beat", "Cluster", "Finished", "Spec", "every"]
 
 PREFIX = "celery-dispatch"
 APP = "tests.drills.app"
 _START = 30.0  # seconds that a process may take to be there; the machine may be busy
-
-
-@dataclass(frozen=True, slots=True)
-class Spec:
-    """An entry: when, and what else ``beat_schedule`` says of it."""
-
-    rule: Rule
-    options: Mapping[str, object] = field(default_factory=dict)
-    dispatch: Mapping[str, object] = field(default_factory=dict)
-    plain: bool = False  #: the interval is given as a number, not as a timedelta
-
-    def item(self) -> dict[str, object]:
-        found: dict[str, object] = {"schedule": self._schedule()}
-        if self.options:
-            found["options"] = dict(self.options)
-        if self.dispatch:
-            found["dispatch"] = dict(self.dispatch)
-        return found
-
-    def _schedule(self) -> dict[str, object]:
-        if isinstance(self.rule, Cron):
-            return {"cron": self.rule.expression}
-        return {"every": self.rule.seconds, "relative": self.rule.relative, "plain": self.plain}
-
-
-def every(count: int, seconds: float = 1.0) -> dict[str, Spec]:
-    """``count`` entries, all due at once every ``seconds``."""
-    return {f"entry-{number:02}": Spec(Every(seconds)) for number in range(count)}
 
 
 @dataclass(slots=True)
@@ -71,7 +47,8 @@ class Beat:
 class Cluster:
     """Use as a context manager: on leaving, every process and proxy is ended.
 
-    ``url`` is the real server; a beat behind a proxy gets the proxy's port instead.
+    ``url`` is the real server, and the broker unless the settings name another one; a beat behind a proxy
+    gets the proxy's port instead.
     """
 
     def __init__(
@@ -82,10 +59,10 @@ class Cluster:
         *,
         settings: Mapping[str, object] | None = None,
         namespace: str = "",
+        user_code: bool = False,
     ) -> None:
         self.url = url
         self.directory = directory
-        self.entries = dict(entries)
         self.namespace = namespace
         self.settings: dict[str, object] = {
             "beat_scheduler": "celery_dispatch:DispatchScheduler",
@@ -95,6 +72,8 @@ class Cluster:
             "worker_hijack_root_logger": True,
             **(settings or {}),
         }
+        self.release = Release(dict(entries), self.settings, user_code=user_code)
+        self.released: dict[str, Release] = {}  #: the release of each beat, by name
         self.beats: dict[str, Beat] = {}
         self.processes: list[Process] = []
         self._proxies: list[Proxy] = []
@@ -118,22 +97,40 @@ class Cluster:
             proxy.stop()
         self.redis.close()
 
+    def moved_to(self, url: str) -> None:
+        """The dispatch Redis is another server now; proxies lead to the old one."""
+        self.redis.close()
+        self.url = url
+        self.redis = connect(url)
+
     # --- what it is about -----------------------------------------------------------------------------------
 
     @property
     def schedule(self) -> Schedule:
         """What the oracle reckons from."""
-        return {name: spec.rule for name, spec in self.entries.items()}
+        return self.release.schedule
 
     def environment(
-        self, *, url: str | None = None, conf: Mapping[str, object] | None = None
+        self,
+        *,
+        url: str | None = None,
+        conf: Mapping[str, object] | None = None,
+        release: Release | None = None,
     ) -> dict[str, str]:
-        """What a process of this app needs to know; ``conf`` overrides settings for it alone."""
-        settings = {**self.settings, "broker_url": url or self.url, **(conf or {})}
+        """What a process of this app needs to know; ``conf`` overrides settings for it alone.
+
+        ``url`` is where it finds the dispatch Redis, if that is not the real address.
+        """
+        release = release or self.release
+        settings = {"broker_url": url or self.url, **self.settings, **release.settings, **(conf or {})}
+        if url is not None and "dispatch_redis_url" in settings:
+            settings["dispatch_redis_url"] = url
         document = {
+            "app": release.app,
             "conf": settings,
-            "entries": {name: spec.item() for name, spec in self.entries.items()},
+            "entries": {name: spec.item() for name, spec in release.entries.items()},
             "namespace": self.namespace,
+            "user_code": release.user_code,
         }
         path = self.directory / f"app-{uuid.uuid4().hex[:8]}.json"
         path.write_text(json.dumps(document))
@@ -154,9 +151,10 @@ class Cluster:
         conf: Mapping[str, object] | None = None,
         env: Mapping[str, str] | None = None,
         launch: bool = False,
+        release: Release | None = None,
     ) -> Process:
         """Start ``celery -A app <arguments>``."""
-        environment = {**self.environment(url=url, conf=conf), **(env or {})}
+        environment = {**self.environment(url=url, conf=conf, release=release), **(env or {})}
         argv = celery("-A", APP, *arguments, launch=launch)
         process = Process(name, argv, env=environment, log=self.directory / f"{name}.log")
         self.processes.append(process)
@@ -171,6 +169,7 @@ class Cluster:
         conf: Mapping[str, object] | None = None,
         env: Mapping[str, str] | None = None,
         launch: bool = False,
+        release: Release | None = None,
     ) -> Beat:
         """Start a beat; returns at once."""
         proxy = self._proxy() if proxied else None
@@ -178,7 +177,8 @@ class Cluster:
         arguments = ("beat", "-l", "INFO", "--pidfile=", f"--schedule={self.directory / name}.db", *arguments)
         node = {"dispatch_node_name": name} if self._dispatches(arguments) else {}
         conf = {**node, **(conf or {})}
-        process = self.process(name, *arguments, url=url, conf=conf, env=env, launch=launch)
+        self.released[name] = release or self.release
+        process = self.process(name, *arguments, url=url, conf=conf, env=env, launch=launch, release=release)
         self.beats[name] = Beat(process, proxy)
         return self.beats[name]
 
@@ -221,6 +221,10 @@ class Cluster:
         found: Any = self.redis.zrange(self.key("nodes"), 0, -1)
         return [node.decode() for node in found]
 
+    def members_called(self, name: str) -> list[dict[str, Any]]:
+        """What the pool knows of the nodes of the beat called ``name``."""
+        return [row for node, row in self.members().items() if node.rpartition("-")[0] == name]
+
     def lease_ends(self) -> dict[str, int]:
         """The end of each node's lease; ms by Redis TIME."""
         found: Any = self.redis.zrange(self.key("nodes"), 0, -1, withscores=True)
@@ -234,11 +238,7 @@ class Cluster:
     def wait_for_state(self, name: str, state: str, timeout: float = _START) -> None:
         """Until the beat called ``name`` is a member in ``state``."""
         wait_until(
-            lambda: any(
-                member.get("state") == state
-                for node, member in self.members().items()
-                if node.rpartition("-")[0] == name
-            ),
+            lambda: any(member.get("state") == state for member in self.members_called(name)),
             timeout,
             why=lambda: f"{name} is {state}; members are {self.members()}\n{self.logs()}",
         )
@@ -263,10 +263,15 @@ class Cluster:
             raise AssertionError(f"the pool has no anchor: {self.redis.hgetall(self.key('pool'))}")
         return int(found)
 
+    def has_config(self) -> bool:
+        """Whether a config is in force and nothing is being recovered."""
+        config, recovery = self.redis.hmget(self.key("pool"), ["config", "recovery"])
+        return bool(config) and not recovery
+
     def wait_for_nodes(self, count: int, timeout: float = _START) -> None:
         """Until exactly ``count`` nodes are in the pool and all of them fire their share."""
         wait_until(
-            lambda: len(self.nodes()) == count == len(self.steady()),
+            lambda: len(self.nodes()) == count == len(self.steady()) and self.has_config(),
             timeout,
             why=lambda: f"{count} nodes; there are {self.nodes()}, steady {self.steady()}\n{self.logs()}",
         )

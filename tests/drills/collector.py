@@ -24,9 +24,10 @@ from redis.retry import Retry
 
 from tests.drills.checker import Arrival
 
-__all__ = ["ARCHIVE", "RUNS", "Collector", "connect", "now_us", "runs"]
+__all__ = ["ARCHIVE", "MARK", "RUNS", "Collector", "arrival_of", "connect", "decode", "now_us", "runs"]
 
 ARCHIVE = "drill:arrivals"
+MARK = "drill_mark"  #: the header that user code of ``tests.drills.app`` puts on a message
 RUNS = "drill:runs"  #: what real workers ran, written by ``tests.drills.app``
 _PRIORITY_STEPS = (0, 3, 6, 9)  # kombu's, of its Redis transport
 _BLOCK = 1  # seconds
@@ -65,10 +66,19 @@ def now_us(client: redis.Redis) -> int:
 
 
 class Collector:
-    """Collects from ``queues`` until stopped; use as a context manager.  Survives that the server is away."""
+    """Collects from ``queues`` until stopped; use as a context manager.  Survives that the server is away.
 
-    def __init__(self, url: str, *, queues: Sequence[str] = ("celery",), priorities: bool = False) -> None:
-        self._url = url
+    ``url`` may be a function, which is asked for each new connection: where the master is now.
+    """
+
+    def __init__(
+        self,
+        url: str | Callable[[], str],
+        *,
+        queues: Sequence[str] = ("celery",),
+        priorities: bool = False,
+    ) -> None:
+        self._find = url if callable(url) else lambda: url
         steps = _PRIORITY_STEPS if priorities else (0,)
         self._keys = [f"{queue}\x06\x16{step}" if step else queue for queue in queues for step in steps]
         self._rows: set[bytes] = set()
@@ -86,7 +96,7 @@ class Collector:
             return
         self._stopping.set()
         self._thread.join(10)
-        with contextlib.suppress(redis.RedisError), contextlib.closing(connect(self._url)) as client:
+        with contextlib.suppress(redis.RedisError), contextlib.closing(connect(self._find())) as client:
             self._drain(client)
             archived: Any = client.lrange(ARCHIVE, 0, -1)
             self._note(archived)
@@ -108,14 +118,13 @@ class Collector:
         return len(self._arrivals)
 
     def _run(self) -> None:
-        client = connect(self._url)
         while not self._stopping.is_set():
             try:
-                self._wait(client)
+                with contextlib.closing(connect(self._find())) as client:
+                    while not self._stopping.is_set():
+                        self._wait(client)
             except redis.RedisError:
-                client.connection_pool.disconnect()
                 self._stopping.wait(_RETRY)
-        client.close()
 
     def _wait(self, client: redis.Redis) -> None:
         if len(self._keys) > 1:
@@ -150,13 +159,13 @@ def decode(raw: bytes, *, at: int, queue: str) -> Arrival:
     try:
         message = json.loads(raw)
         headers = message["headers"]
-        return _arrival(headers, at=at, queue=queue, args=_args(message), properties=message["properties"])
+        return arrival_of(headers, at=at, queue=queue, args=_args(message), properties=message["properties"])
     except (ValueError, KeyError, TypeError) as error:
         text = raw.decode(errors="replace")
         return Arrival(f"unreadable: {error!r}", None, "", at, queue, headers={"raw": text})
 
 
-def _arrival(
+def arrival_of(
     headers: dict[str, Any], *, at: int, queue: str, args: Sequence[object], properties: dict[str, object]
 ) -> Arrival:
     """The entry is the first argument that the drills give each task, which no scheduler can get wrong."""
@@ -192,7 +201,7 @@ def runs(client: redis.Redis) -> Iterator[Arrival]:
     rows: Any = client.lrange(RUNS, 0, -1)
     for row in rows:
         run = json.loads(row)
-        yield _arrival(run["headers"], at=run["at"], queue=run["queue"], args=run["args"], properties={})
+        yield arrival_of(run["headers"], at=run["at"], queue=run["queue"], args=run["args"], properties={})
 
 
 def collected(collector: Collector, schedule_names: Sequence[str]) -> Callable[[], bool]:

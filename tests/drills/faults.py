@@ -2,26 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
 
-from tests.drills import node_faults, outer_faults
+from tests.drills import broker_faults, config_faults, ground, loss_faults, node_faults, outer_faults
+from tests.drills.broker_faults import two_steps
+from tests.drills.ground import Ground, MakeGround
+from tests.drills.point_faults import HARMS, at_point, points_of
+from tests.drills.releases import Spec, every
 from tests.drills.stage import Stage
 
-__all__ = ["FAULTS", "Fault"]
+__all__ = ["FAULTS", "POINTS", "Fault", "named"]
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """A drill's name, what a person reads of it, what is done, and whether each beat needs a proxy."""
+    """A drill's name, what a person reads of it, what is done, and what it is done to.
+
+    ``proxied``: each beat needs a proxy.  ``user_code``: the app has a receiver on a publish signal.
+    """
 
     name: str
     title: str
     strike: Callable[[Stage], None]
+    ground: MakeGround = ground.one_redis
     proxied: bool = False
+    user_code: bool = False
+    queues: Sequence[str] = ("celery",)
+    entries: Mapping[str, Spec] = field(default_factory=lambda: every(20))
+
+    def stage(
+        self, ground: Ground, directory: Path, *, settings: Mapping[str, object], calm: float = 4.0
+    ) -> Stage:
+        """Three beats, ready for this fault."""
+        return Stage(
+            ground,
+            directory,
+            self.entries,
+            settings=settings,
+            proxied=self.proxied,
+            user_code=self.user_code,
+            queues=self.queues,
+            calm=calm,
+        )
 
 
-_ALL = (
+_ONE_WRITE = (
     Fault("none", "none", node_faults.nothing),
     Fault("join", "join (3 to 4)", node_faults.join),
     Fault("term", "SIGTERM of one", node_faults.terminate),
@@ -34,12 +62,94 @@ _ALL = (
     Fault("lost-reply", "replies to claims lost", outer_faults.lost_replies, proxied=True),
     Fault("kill-two", "two of three SIGKILLed", node_faults.kill_two),
     Fault("kill-in-turn", "SIGKILL seven times", node_faults.kill_in_turn),
-    Fault("redis-down", "Redis down 10 s (AOF)", outer_faults.redis_down),
-    Fault("redis-kill", "Redis SIGKILLed 5 times (AOF)", outer_faults.redis_killed),
-    Fault("redis-pause", "Redis SIGSTOPped 10 s", outer_faults.redis_paused),
     Fault("clock-ahead", "one clock +30 s", node_faults.clock_ahead),
     Fault("clock-behind", "one clock -30 s", node_faults.clock_behind),
     Fault("clock-step", "one clock stepped", node_faults.clock_stepped),
 )
 
-FAULTS: Mapping[str, Fault] = {fault.name: fault for fault in _ALL}
+_CONFIGS = (
+    Fault(
+        "deploy",
+        "rolling deploy and rollback",
+        config_faults.deploy,
+        queues=("celery", config_faults.NEW_QUEUE),
+        entries=config_faults.DEPLOYED,
+    ),
+    Fault(
+        "recreate",
+        "all replaced at once, and back",
+        config_faults.recreate,
+        queues=("celery", config_faults.NEW_QUEUE),
+        entries=config_faults.DEPLOYED,
+    ),
+    Fault("canary", "canary, laptop, crashing pod", config_faults.canary),
+    Fault("staging", "another app's beats", config_faults.staging),
+)
+
+_REDIS = (
+    Fault("redis-down", "Redis down 10 s (AOF)", outer_faults.redis_down),
+    Fault("redis-kill", "Redis SIGKILLed 5 times (AOF)", outer_faults.redis_killed),
+    Fault("redis-pause", "Redis SIGSTOPped 10 s", outer_faults.redis_paused),
+    Fault("redis-everysec", "the same, everysec", loss_faults.redis_killed_everysec, ground.everysec),
+    Fault("redis-old", "Redis back from an old RDB", loss_faults.redis_old, ground.snapshots),
+    Fault(
+        "redis-old-config",
+        "Redis back with an old config",
+        loss_faults.redis_with_old_config,
+        ground.snapshots,
+        queues=("celery", config_faults.NEW_QUEUE),
+        entries=config_faults.DEPLOYED,
+    ),
+    Fault("redis-flush", "FLUSHALL 3 times", loss_faults.redis_flushed),
+    Fault("redis-promoted", "lagging replica promoted", loss_faults.redis_promoted, ground.sentinels),
+)
+
+_CODE = (
+    Fault("code-none", "user code: none", node_faults.nothing, user_code=True),
+    Fault("code-kill", "user code: SIGKILL of one", two_steps(node_faults.kill), user_code=True),
+    Fault("code-pause", "user code: SIGSTOP 8 s", two_steps(node_faults.pause), user_code=True),
+    Fault(
+        "code-redis-kill",
+        "user code: Redis SIGKILLed",
+        two_steps(outer_faults.redis_killed),
+        user_code=True,
+    ),
+)
+
+_AMQP = (
+    Fault("amqp-none", "RabbitMQ: none", node_faults.nothing, ground.rabbitmq),
+    Fault("amqp-join", "RabbitMQ: join (3 to 4)", node_faults.join, ground.rabbitmq),
+    Fault("amqp-term", "RabbitMQ: SIGTERM of one", two_steps(node_faults.terminate), ground.rabbitmq),
+    Fault("amqp-kill", "RabbitMQ: SIGKILL of one", two_steps(node_faults.kill), ground.rabbitmq),
+    Fault("amqp-pause", "RabbitMQ: SIGSTOP 8 s", two_steps(node_faults.pause), ground.rabbitmq),
+    Fault("amqp-cut", "RabbitMQ: cut from Redis", two_steps(outer_faults.cut_deaf), ground.rabbitmq, True),
+    Fault("amqp-down", "RabbitMQ stopped 10 s", broker_faults.broker_down, ground.rabbitmq),
+    Fault("amqp-blocked", "RabbitMQ blocks 10 s", broker_faults.broker_blocked, ground.rabbitmq),
+    Fault("amqp-broker-kill", "RabbitMQ SIGKILLed twice", broker_faults.broker_killed, ground.rabbitmq),
+)
+
+FAULTS: Mapping[str, Fault] = {
+    fault.name: fault for fault in (*_ONE_WRITE, *_CONFIGS, *_REDIS, *_CODE, *_AMQP)
+}
+
+
+def _points() -> Iterator[Fault]:
+    for kind in ("one", "code", "amqp", "amqp-code"):
+        for port, when, harm in points_of(kind):
+            yield Fault(
+                f"point-{kind}-{port.partition('.')[2]}-{when}-{harm}",
+                f"{kind}: {when} {port}: {HARMS[harm]}",
+                at_point(kind, port, when, harm),
+                ground.rabbitmq if kind.startswith("amqp") else ground.one_redis,
+                user_code=kind.endswith("code"),
+            )
+
+
+#: A beat comes to harm at each point in the life of a message.
+POINTS: Mapping[str, Fault] = {fault.name: fault for fault in _points()}
+
+
+def named(pattern: str) -> list[Fault]:
+    """The faults and points whose name matches a shell pattern, such as ``amqp-*``."""
+    every_fault = (*FAULTS.values(), *POINTS.values())
+    return [fault for fault in every_fault if fnmatchcase(fault.name, pattern)]

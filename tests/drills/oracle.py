@@ -2,19 +2,29 @@
 
 Shares no code with the product.  Instants are whole milliseconds since the Unix epoch, as Redis tells them.
 ``anchor`` is the instant at which the schedule came into force; the first occurrence is later than it.
+
+Where configs follow each other, each is in force for an *era*, and an occurrence belongs to the config that
+is in force at its due:
+
+* an entry that goes on as it was keeps its grid;
+* one that is new begins at the switch: its first occurrence is later;
+* one whose interval changed, or that comes back, goes on from the last due that it had, with what is due at
+  the switch or later.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import Union
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim
 
-__all__ = ["Cron", "Every", "Rule", "Schedule", "dues", "expected"]
+__all__ = ["Cron", "Era", "Every", "Occurrence", "Rule", "Schedule", "dues", "expected", "expected_of"]
+
+Occurrence = tuple[str, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +85,38 @@ def dues(rule: Rule, *, anchor: int, until: int) -> list[int]:
     return found
 
 
-def expected(schedule: Schedule, *, anchor: int, until: int) -> set[tuple[str, int]]:
+def expected(schedule: Schedule, *, anchor: int, until: int) -> set[Occurrence]:
     """Every occurrence ``(entry, due)`` that should exist with a due in ``(anchor, until]``."""
     return {(name, due) for name, rule in schedule.items() for due in dues(rule, anchor=anchor, until=until)}
+
+
+@dataclass(frozen=True, slots=True)
+class Era:
+    """A config is in force from ``since`` until the next era; ``queues``: where its entries go, by name."""
+
+    since: int
+    schedule: Schedule
+    queues: Mapping[str, str] = field(default_factory=dict)
+
+    def queue(self, entry: str) -> str:
+        return self.queues.get(entry, "celery")
+
+
+def expected_of(
+    eras: Sequence[Era], *, until: int, excused: Collection[Occurrence] = ()
+) -> dict[Occurrence, Era]:
+    """Every occurrence that should exist with a due up to ``until``, and the era that it belongs to.
+
+    What is ``excused`` may never have been fired: it does not move the grid of a changed interval.
+    """
+    ends = [*(era.since for era in eras[1:]), until + 1]
+    last: dict[str, int] = {}  # the last due, or anchor, of each entry that ever was
+    found: dict[Occurrence, Era] = {}
+    for era, end in zip(eras, ends):
+        for name, rule in era.schedule.items():
+            anchor = last.setdefault(name, era.since)
+            known = dues(rule, anchor=anchor, until=min(end - 1, until))
+            later = [due for due in known if due >= era.since]
+            last[name] = next((due for due in reversed(later) if (name, due) not in excused), anchor)
+            found.update(dict.fromkeys(((name, due) for due in later), era))
+    return found

@@ -59,30 +59,34 @@ def lost_replies(stage: Stage) -> None:
 def redis_down(stage: Stage) -> None:
     stage.at_a_due()
     began = time.monotonic()
-    stage.server.stop()
+    stage.ground.server.stop()
     stage.note("Redis is stopped (SIGTERM)")
     stage.run_on(stage.lease)
-    _back(stage, began, stage.server.start)
+    _back(stage, began, stage.ground.server.start)
 
 
-def redis_killed(stage: Stage) -> None:
-    """Killed and started again five times, each a little further into the moment of firing."""
+def redis_killed(stage: Stage, *, on_kill: Callable[[int], None] = lambda at: None) -> None:
+    """Killed and started again five times, each a little further into the moment of firing.
+
+    ``on_kill`` is told when, in ms.
+    """
     for offset in (0, 2, 4, 6, 10):
         stage.at_a_due(offset)
-        began = time.monotonic()
-        stage.server.kill()
+        began, at = time.monotonic(), time.time_ns() // 1_000_000
+        stage.ground.server.kill()
+        on_kill(at)
         stage.note(f"Redis is killed (SIGKILL) {offset} ms after a due")
-        _back(stage, began, stage.server.start)
+        _back(stage, began, stage.ground.server.start)
 
 
 def redis_paused(stage: Stage) -> None:
     """Clients time out, and what they had asked for is carried out afterwards."""
     stage.at_a_due(-20)
     began = time.monotonic()
-    stage.server.pause()
+    stage.ground.server.pause()
     stage.note("Redis stands still (SIGSTOP)")
     stage.run_on(stage.lease)
-    _back(stage, began, stage.server.resume)
+    _back(stage, began, stage.ground.server.resume)
 
 
 def _back(stage: Stage, began: float, bring_back: Callable[[], None]) -> None:

@@ -9,24 +9,28 @@ from pathlib import Path
 
 from tests.servers import Server
 
-__all__ = ["Server", "new_server", "running_server"]
+__all__ = ["Server", "new_server", "program_kind", "running_server"]
 
 
-def new_server(directory: Path, *options: str) -> Server:
-    """A server with an append-only file that nobody has started yet; ``redis-server`` where there is one.
+def program_kind() -> str:
+    """``redis-server`` where there is one."""
+    return "redis" if shutil.which("redis-server") else "valkey"
 
-    Each write is on the disk before it is acknowledged.  With ``everysec`` a killed Redis may lose what it
-    acknowledged while an fsync was running, and the drills judge what holds as long as it loses nothing.
+
+def new_server(directory: Path, *options: str, appendonly: bool = True) -> Server:
+    """A server that nobody has started yet.
+
+    With an append-only file each write is on the disk before it is acknowledged, unless ``options`` say
+    otherwise: with ``everysec`` a killed Redis may lose what it acknowledged while an fsync was running.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    kind = "redis" if shutil.which("redis-server") else "valkey"
-    return Server(kind, directory, appendonly=True, options=options)
+    return Server(program_kind(), directory, appendonly=appendonly, options=options)
 
 
 @contextmanager
-def running_server(directory: Path, *options: str) -> Iterator[Server]:
+def running_server(directory: Path, *options: str, appendonly: bool = True) -> Iterator[Server]:
     """A server that is started now, and ended with the context."""
-    server = new_server(directory, *options)
+    server = new_server(directory, *options, appendonly=appendonly)
     try:
         server.start()
         yield server

@@ -1,4 +1,4 @@
-"""One drill's stage: a server, a pool of beats on it, and a collector; and the verdict at its end.
+"""One drill's stage: servers, a pool of beats on them, and a collector; and the verdict at its end.
 
 The time line of a drill, by Redis's clock::
 
@@ -8,46 +8,33 @@ The time line of a drill, by Redis's clock::
                      lag: every due in (steady + settle, end]
 
 Nothing is forgiven before the pool is steady but its lag: beats start one after the other, on a busy machine.
+Each config that comes into force is noted with its instant, and what is due from then on is judged by it.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 import redis
 
-from tests.drills.checker import Verdict, judge
-from tests.drills.cluster import Cluster, Spec
-from tests.drills.collector import Collector, connect, now_us
-from tests.drills.oracle import Every
+from tests.drills.amqp_collector import AmqpCollector
+from tests.drills.checker import Arrival, Verdict, judge_eras
+from tests.drills.cluster import Cluster
+from tests.drills.collector import MARK, Collector, connect, now_us
+from tests.drills.ground import Ground
+from tests.drills.oracle import Era, Every, Occurrence, expected_of
 from tests.drills.process import wait_until
+from tests.drills.releases import Spec
+from tests.drills.switches import Switches, held
 
-__all__ = ["Outcome", "Server", "Stage", "Stall"]
+__all__ = ["Outcome", "Stage", "Stall"]
 
 SETTLE = 1_000  # ms after the pool is steady from which lag is judged
 _STARTS = 30.0
-
-
-class Server(Protocol):
-    """A Redis that can be taken away and come back on the same port and directory."""
-
-    @property
-    def url(self) -> str: ...
-
-    def start(self) -> None: ...
-
-    def stop(self) -> None: ...
-
-    def kill(self) -> None: ...
-
-    def pause(self) -> None: ...
-
-    def resume(self) -> None: ...
 
 
 class Stall:
@@ -76,7 +63,10 @@ class Stall:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one drill showed; ``bound`` is the worst lag allowed, in ms."""
+    """What one drill showed; ``bound`` is the worst lag allowed, in ms.
+
+    ``may_repeat`` and ``may_overtake``: see ``Verdict.problems``.
+    """
 
     verdict: Verdict
     bound: float
@@ -84,10 +74,15 @@ class Outcome:
     stall: float
     logs: Path
     complaints: tuple[str, ...] = ()
+    may_repeat: bool = False
+    may_overtake: bool = False
 
     @property
     def problems(self) -> list[str]:
-        return [*self.verdict.problems(bound=self.bound), *self.complaints]
+        found = self.verdict.problems(
+            bound=self.bound, may_repeat=self.may_repeat, may_overtake=self.may_overtake
+        )
+        return [*found, *self.complaints]
 
     @property
     def passed(self) -> bool:
@@ -96,34 +91,53 @@ class Outcome:
 
 @dataclass
 class Stage:
-    """What a fault acts on; use as a context manager."""
+    """What a fault acts on; use as a context manager.
 
-    server: Server
+    ``switches`` is how many configs are to come into force, the first included.
+    """
+
+    ground: Ground
     directory: Path
     entries: Mapping[str, Spec]
     settings: Mapping[str, object] = field(default_factory=dict)
     nodes: int = 3
     proxied: bool = False
+    user_code: bool = False
+    queues: Sequence[str] = ("celery",)
     bound: float = 50.0  #: ms; a fault may raise it
     calm: float = 4.0  #: seconds without a fault, before and after
+    switches: int = 1
 
     def __post_init__(self) -> None:
-        settings = {"dispatch_catch_up": "all", **self.settings}
-        self.cluster = Cluster(self.server.url, self.directory, self.entries, settings=settings)
-        self.collector = Collector(self.server.url)
+        settings = {"dispatch_catch_up": "all", **self.ground.settings, **self.settings}
+        self.cluster = Cluster(
+            self.ground.url, self.directory, self.entries, settings=settings, user_code=self.user_code
+        )
+        self.collector = self._collector()
+        self.seen = Switches(
+            lambda: self.ground.url, pool=self.cluster.key("pool"), members=self.cluster.key("members")
+        )
         self.events: list[tuple[int, str]] = []
         self.complaints: list[str] = []
+        self.excused: set[Occurrence] = set()
         self.anchor = self.lag_from = 0
         self._stall = Stall()
 
+    def _collector(self) -> Collector | AmqpCollector:
+        if self.ground.broker is not None:
+            return AmqpCollector(self.ground.broker.url, queues=self.queues)
+        return Collector(lambda: self.ground.url, queues=self.queues)
+
     def __enter__(self) -> Stage:
         self.collector.start()
+        self.seen.start()
         self._stall.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.cluster.close()
         self.collector.stop()
+        self.seen.stop()
         self._stall.stop()
 
     # --- settings as the beats have them --------------------------------------------------------------------
@@ -154,7 +168,8 @@ class Stage:
 
     def settled(self) -> None:
         """Note that the pool is steady now: lag is judged from soon after."""
-        self.anchor = self.cluster.since()
+        wait_until(lambda: self.seen.found, _STARTS, why=lambda: "a config in force")
+        self.anchor = self.seen.found[0].since
         self.lag_from = self.now() + SETTLE
         self._stall.worst = 0.0
         self.note(f"{len(self.cluster.nodes())} nodes steady")
@@ -178,19 +193,37 @@ class Stage:
         past = (now_us(self.cluster.redis) - self.anchor * 1000) % period
         time.sleep((period - past) / 1e6 + offset / 1000)
 
+    def wait_for_switch(self, number: int, timeout: float = 60.0) -> int:
+        """Until the ``number``-th config is in force, the first one counted; the instant of its switch."""
+        wait_until(
+            lambda: len(self.seen.found) >= number and self.now() > self.seen.found[number - 1].since,
+            timeout,
+            why=lambda: f"{number} switches; there were {self.seen.found}\n{self.cluster.logs()}",
+        )
+        switch = self.seen.found[number - 1]
+        self.note(f"the config of {switch.beat} is in force since {switch.since}, written at {switch.seen}")
+        return switch.since
+
+    def excuse(self, low: int, high: int, *, names: Collection[str] | None = None) -> None:
+        """Let what is due in ``[low, high]`` be lost or doubled: all of it, or that of ``names``."""
+        found = [it for it in expected_of(self.eras(), until=high) if it[1] >= low]
+        self.excused.update(it for it in found if names is None or it[0] in names)
+
     def wait_for_server(self, timeout: float = 30.0) -> None:
         """Until Redis answers again."""
-        wait_until(self.answers, timeout, why=lambda: f"an answer of {self.server.url}")
+        wait_until(self.answers, timeout, why=lambda: f"an answer of {self.ground.url}")
 
     def answers(self) -> bool:
         """Whether Redis serves commands now."""
-        client = connect(self.server.url)
+        client = connect(self.ground.url)
         try:
             return bool(client.exists(self.cluster.key("pool"))) or bool(client.ping())
         except redis.RedisError:
             return False
         finally:
             client.close()
+
+    # --- the verdict ----------------------------------------------------------------------------------------
 
     def finish(self) -> Outcome:
         """Wait for what is still to come, bounded, and judge."""
@@ -199,11 +232,14 @@ class Stage:
         doubles = time.monotonic() + self.seconds("handover_delay") + 0.7
         while time.monotonic() < limit and (time.monotonic() < doubles or self._judge(end).lost):
             time.sleep(0.1)
-        if (since := self.cluster.since()) != self.anchor:
-            self.complaints.append(f"the config in force moved from {self.anchor} to {since}")
+        if len(self.seen.found) != self.switches:
+            self.complaints.append(f"{self.switches} configs were to come into force: {self.seen.found}")
         self._look_for_corpses()
+        self._look_for_intents()
         self.cluster.close()
         self.collector.stop()
+        if self.user_code:
+            self._look_for_marks(self.collector.arrivals)
         return Outcome(
             verdict=self._judge(end),
             bound=self.bound,
@@ -211,14 +247,36 @@ class Stage:
             stall=self._stall.worst,
             logs=self.directory,
             complaints=tuple(self.complaints),
+            may_repeat=self.ground.broker is not None,
+            may_overtake=self.ground.broker is not None or self.user_code,
         )
+
+    def eras(self) -> tuple[Era, ...]:
+        """The configs that were in force, one after the other."""
+        released = self.cluster.released
+        switches = held(self.seen.found)
+        return tuple(released.get(it.beat, self.cluster.release).era(it.since) for it in switches)
 
     def _judge(self, end: int) -> Verdict:
         history = self.collector.arrivals
-        return judge(self.cluster.schedule, history, anchor=self.anchor, until=end, lag_from=self.lag_from)
+        return judge_eras(self.eras(), history, until=end, lag_from=self.lag_from, excused=self.excused)
 
     def _look_for_corpses(self) -> None:
         """A beat that no fault ended must be alive."""
         for beat in self.cluster.beats.values():
             if not beat.process.alive and not beat.process.ended_by_us:
                 self.complaints.append(f"{beat.process.name} ended by itself:\n{beat.process.log[-2000:]}")
+
+    def _look_for_intents(self) -> None:
+        """What was claimed must be delivered, and known to be."""
+        try:
+            wait_until(lambda: not self.cluster.redis.hlen(self.cluster.key("intents")), 2, every=0.001)
+        except AssertionError:
+            rows = self.cluster.redis.hgetall(self.cluster.key("intents"))
+            self.complaints.append(f"open intents are left: {rows}")
+
+    def _look_for_marks(self, arrivals: Sequence[Arrival]) -> None:
+        """A drill with user code that did not run shows nothing."""
+        bare = [arrival for arrival in arrivals if MARK not in arrival.headers]
+        if bare or not arrivals:
+            self.complaints.append(f"user code did not run for {len(bare)} messages, e.g. {bare[:1]}")

@@ -1,8 +1,10 @@
 """What each fault costs: ``python -m tests.drills.table [fault …]``.
 
-Three beats, twenty entries due every second, default settings but ``dispatch_catch_up = "all"``, a real Redis
-with an append-only file.  Prints a table, and with ``--json`` writes what it saw; ends with 1 if a fault cost
-more than the design allows.
+Three beats, twenty entries due every second, default settings but ``dispatch_catch_up = "all"``, real
+servers.
+Without a name all faults are run.  Names may be patterns; ``'point-*'`` are those in which a beat comes to
+harm at a stated point in the life of a message.  Prints a table, and with ``--json`` writes what it saw; ends
+with 1 if a fault cost more than the design allows.
 """
 
 from __future__ import annotations
@@ -20,14 +22,14 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tests.drills.cluster import every
-from tests.drills.faults import FAULTS, Fault
-from tests.drills.redis_server import running_server
-from tests.drills.stage import Outcome, Server, Stage
+from tests.drills.faults import FAULTS, POINTS, Fault, named
+from tests.drills.ground import Ground
+from tests.drills.stage import Outcome
 
 __all__ = ["drill", "main"]
 
@@ -58,10 +60,12 @@ class Row:
             "expected": verdict.expected,
             "arrived": verdict.arrived,
             "lost": len(verdict.lost),
+            "excused": len(verdict.excused),
             "doubled_same_id": len(verdict.doubled_same_id),
             "doubled_other_id": len(verdict.doubled_other_id),
             "early": len(verdict.early),
             "phantom": len(verdict.phantom),
+            "misrouted": len(verdict.misrouted),
             "disordered": len(verdict.disordered),
             "lag_ms": {"p50": _number(verdict.lag(50)), "p99": _number(verdict.lag(99)),
                        "worst": _number(verdict.worst_lag), "bound": _number(self.outcome.bound)},
@@ -71,19 +75,10 @@ class Row:
 
 
 def drill(
-    fault: Fault,
-    server: Server,
-    directory: Path,
-    *,
-    settings: Mapping[str, object],
-    beats: int = 3,
-    entries: int = 20,
-    calm: float = 4.0,
+    fault: Fault, ground: Ground, directory: Path, *, settings: Mapping[str, object], calm: float = 4.0
 ) -> Outcome:
     """Run one fault on a fresh pool and judge what arrived."""
-    stage = Stage(
-        server, directory, every(entries), settings=settings, nodes=beats, proxied=fault.proxied, calm=calm
-    )
+    stage = fault.stage(ground, directory, settings=settings, calm=calm)
     with stage:
         stage.begin()
         fault.strike(stage)
@@ -96,18 +91,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     console = Console(stderr=True)
-    logs = options.logs or Path(tempfile.mkdtemp(prefix="drills-"))
+    logs = (options.logs or Path(tempfile.mkdtemp(prefix="drills-"))).resolve()
     rows = []
-    for name in options.faults or FAULTS:
-        console.print(f"{name}: {FAULTS[name].title} …")
-        row = _row(FAULTS[name], logs / name, dict(options.set))
+    for fault in [fault for faults in options.faults for fault in faults] or FAULTS.values():
+        console.print(f"{fault.name}: {fault.title} …")
+        row = _row(fault, logs / fault.name, dict(options.set))
         rows.append(row)
         for problem in row.problems:
             console.print(f"  [red]{escape(problem[-3000:])}")
         if row.outcome is not None and options.events:
             for at, what in row.outcome.events:
                 console.print(f"  {_instant(at)}  {escape(what)}", style="dim")
-    Console(width=None if sys.stdout.isatty() else 160).print(_table(rows))
+    Console(width=None if sys.stdout.isatty() else 180).print(_table(rows))
     console.print(f"logs: {logs}", style="dim", highlight=False)
     if options.json:
         options.json.write_text(json.dumps(_document(rows), indent=2) + "\n")
@@ -116,7 +111,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.drills.table", description=__doc__)
-    parser.add_argument("faults", nargs="*", choices=[*FAULTS, []], metavar="fault", help=", ".join(FAULTS))
+    listed = ", ".join([*FAULTS, *POINTS])
+    parser.add_argument("faults", nargs="*", type=_faults, metavar="fault", help=f"one of {listed}")
     parser.add_argument("--json", type=Path, help="write what was seen to this file")
     parser.add_argument("--logs", type=Path, help="keep the processes' logs here")
     parser.add_argument("--events", action="store_true", help="print what happened when")
@@ -131,6 +127,13 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def _faults(pattern: str) -> list[Fault]:
+    found = named(pattern)
+    if not found:
+        raise argparse.ArgumentTypeError(f"no fault is called {pattern!r}")
+    return found
+
+
 def _setting(text: str) -> tuple[str, object]:
     name, _, value = text.partition("=")
     try:
@@ -142,16 +145,16 @@ def _setting(text: str) -> tuple[str, object]:
 def _row(fault: Fault, directory: Path, settings: Mapping[str, object]) -> Row:
     directory.mkdir(parents=True, exist_ok=True)
     try:
-        with running_server(directory / "redis") as server:
-            return Row(fault, drill(fault, server, directory, settings=settings))
-    except AssertionError as error:
+        with fault.ground(directory) as ground:
+            return Row(fault, drill(fault, ground, directory, settings=settings))
+    except (AssertionError, pytest.fail.Exception, pytest.skip.Exception) as error:
         return Row(fault, None, f"the drill did not come to its end: {error}")
 
 
 def _table(rows: Sequence[Row]) -> Table:
     table = Table(title="What each fault costs: 3 beats, 20 entries every second", title_justify="left")
     table.add_column("fault", no_wrap=True)
-    for heading in ("expected", "lost", "doubled", "early", "phantom", "disordered",
+    for heading in ("expected", "lost", "doubled", "repeated", "excused", "early", "phantom",
                     "p50 ms", "p99 ms", "worst ms", "bound ms", "stall ms"):  # fmt: skip
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("verdict")
@@ -162,10 +165,11 @@ def _table(rows: Sequence[Row]) -> Table:
 
 def _cells(row: Row) -> list[str]:
     if row.outcome is None:
-        return [""] * 11
+        return [""] * 12
     verdict = row.outcome.verdict
     counts = (verdict.expected, *map(len, (
-        verdict.lost, verdict.doubled, verdict.early, verdict.phantom, verdict.disordered,
+        verdict.lost, verdict.doubled_other_id, verdict.doubled_same_id, verdict.excused, verdict.early,
+        verdict.phantom + verdict.misrouted,
     )))  # fmt: skip
     lags = (verdict.lag(50), verdict.lag(99), verdict.worst_lag, row.outcome.bound, row.outcome.stall)
     return [str(count) for count in counts] + [f"{lag:.0f}" if lag >= 10 else f"{lag:.1f}" for lag in lags]

@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.drills.checker import Arrival, judge, percentile
-from tests.drills.oracle import Cron, Every, dues
+from tests.drills.checker import Arrival, Verdict, judge, judge_eras, percentile
+from tests.drills.oracle import Cron, Era, Every, dues, expected_of
 
 ANCHOR = 1_800_000_000_123
 UNTIL = ANCHOR + 10_000
@@ -145,3 +145,165 @@ def test_crontabs_are_read_in_their_zone() -> None:
 
 def test_percentiles_are_by_nearest_rank() -> None:
     assert [percentile([1.0, 2.0, 3.0, 4.0], at) for at in (0, 25, 50, 99, 100)] == [1, 1, 2, 4, 4]
+
+
+# --- configs that follow each other -------------------------------------------------------------------------
+
+DEPLOYED = ANCHOR + 4_300
+ROLLED_BACK = ANCHOR + 8_000
+OLD = {"kept": Every(1), "slowed": Every(1), "removed": Every(1), "moved": Every(2)}
+NEW = {"kept": Every(1), "slowed": Every(3), "added": Every(1), "moved": Every(2)}
+ERAS = (
+    Era(ANCHOR, OLD),
+    Era(DEPLOYED, NEW, {"moved": "fresh"}),
+    Era(ROLLED_BACK, OLD),
+)
+
+
+def offsets(name: str) -> list[int]:
+    found = expected_of(ERAS, until=ANCHOR + 11_000)
+    return sorted(due - ANCHOR for entry, due in found if entry == name)
+
+
+def test_an_entry_that_is_not_changed_keeps_its_grid_over_a_deploy() -> None:
+    assert offsets("kept") == [1000 * second for second in range(1, 12)]
+
+
+def test_an_entry_whose_interval_changed_goes_on_from_its_last_due() -> None:
+    assert offsets("slowed") == [1000, 2000, 3000, 4000, 7000, 8000, 9000, 10_000, 11_000]
+
+
+def test_an_entry_that_is_added_begins_at_the_switch_and_ends_with_its_config() -> None:
+    assert offsets("added") == [5300, 6300, 7300]
+
+
+def test_an_entry_that_is_removed_comes_back_on_its_grid() -> None:
+    assert offsets("removed") == [1000, 2000, 3000, 4000, 8000, 9000, 10_000, 11_000]
+
+
+def test_what_is_due_at_the_very_switch_belongs_to_the_new_config() -> None:
+    found = expected_of(ERAS, until=ROLLED_BACK)
+    assert found["kept", ROLLED_BACK] is ERAS[2]
+    assert found["kept", ROLLED_BACK - 1000] is ERAS[1]
+
+
+def test_what_nobody_fired_does_not_move_the_grid_of_a_changed_interval() -> None:
+    found = expected_of(ERAS, until=ANCHOR + 7_000, excused={("slowed", ANCHOR + 4000)})
+    assert ("slowed", ANCHOR + 6000) in found
+    assert ("slowed", ANCHOR + 7000) not in found
+
+
+def deployed() -> list[Arrival]:
+    return [
+        Arrival(name, due, f"{name}@{due}", (due + 4) * 1000, queue=era.queue(name))
+        for (name, due), era in expected_of(ERAS, until=UNTIL).items()
+    ]
+
+
+def verdict_of(history: list[Arrival]) -> Verdict:
+    return judge_eras(ERAS, history, until=UNTIL)
+
+
+def test_a_faultless_deploy_and_rollback_has_no_problems() -> None:
+    assert verdict_of(deployed()).problems(bound=4) == []
+
+
+def of(name: str, offset: int, *, queue: str = "celery") -> Arrival:
+    due = ANCHOR + offset
+    return Arrival(name, due, f"{name}@{due}", (due + 4) * 1000, queue=queue)
+
+
+def without(history: list[Arrival], name: str, offset: int) -> None:
+    history[:] = [it for it in history if (it.entry, it.due) != (name, ANCHOR + offset)]
+
+
+def fire_a_removed_entry(history: list[Arrival]) -> None:
+    history.append(of("removed", 5000))
+
+
+def fire_an_added_entry_too_soon(history: list[Arrival]) -> None:
+    history.append(of("added", 4300))
+
+
+def fire_an_added_entry_after_the_rollback(history: list[Arrival]) -> None:
+    history.append(of("added", 8300))
+
+
+def keep_the_old_interval(history: list[Arrival]) -> None:
+    history.append(of("slowed", 5000))
+
+
+def skip_the_last_of_the_old_config(history: list[Arrival]) -> None:
+    without(history, "removed", 4000)
+
+
+def begin_late(history: list[Arrival]) -> None:
+    without(history, "added", 5300)
+
+
+def send_the_new_way_too_soon(history: list[Arrival]) -> None:
+    without(history, "moved", 4000)
+    history.append(of("moved", 4000, queue="fresh"))
+
+
+def send_the_old_way(history: list[Arrival]) -> None:
+    without(history, "moved", 6000)
+    history.append(of("moved", 6000))
+
+
+def fire_under_both_configs(history: list[Arrival]) -> None:
+    history.append(of("kept", 5000))
+
+
+@pytest.mark.parametrize(
+    "spoil, finding",
+    [
+        (fire_a_removed_entry, "1 phantom"),
+        (fire_an_added_entry_too_soon, "1 phantom"),
+        (fire_an_added_entry_after_the_rollback, "1 phantom"),
+        (keep_the_old_interval, "1 phantom"),
+        (skip_the_last_of_the_old_config, "1 lost"),
+        (begin_late, "1 lost"),
+        (send_the_new_way_too_soon, "1 on the wrong queue"),
+        (send_the_old_way, "1 on the wrong queue"),
+        (fire_under_both_configs, "1 doubled with the same id"),
+    ],
+)
+def test_each_fault_of_a_deploy_is_found(spoil: Callable[[list[Arrival]], None], finding: str) -> None:
+    history = deployed()
+    spoil(history)
+    found = verdict_of(history).problems(bound=50)
+    assert [problem.split(",")[0] for problem in found] == [finding], found
+
+
+# --- what may happen ----------------------------------------------------------------------------------------
+
+
+def test_a_repeat_is_forgiven_only_where_it_may_happen_and_only_under_one_id() -> None:
+    history = good()
+    repeat_one(history)
+    again = judge(SCHEDULE, history, anchor=ANCHOR, until=UNTIL)
+    assert again.problems(may_repeat=True, may_overtake=True) == []
+    assert again.problems(may_overtake=True) != []
+    repeat_under_another_id(history)
+    other = judge(SCHEDULE, history, anchor=ANCHOR, until=UNTIL)
+    assert len(other.problems(may_repeat=True, may_overtake=True)) == 1
+
+
+def test_overtaking_is_forgiven_only_where_it_may_happen() -> None:
+    history = good()
+    come_in_the_wrong_order(history)
+    verdict = judge(SCHEDULE, history, anchor=ANCHOR, until=UNTIL)
+    assert (len(verdict.problems()), verdict.problems(may_overtake=True)) == (1, [])
+
+
+def test_only_the_excused_occurrences_may_be_lost_or_doubled() -> None:
+    history = good()
+    lost = history.pop(5)
+    repeat_one(history)
+    occurrences = {(it.entry, it.due or 0) for it in (lost, history[2])}
+    era = Era(ANCHOR, SCHEDULE)
+    excused = judge_eras([era], history, until=UNTIL, excused=occurrences)
+    assert (set(excused.excused), excused.lost, excused.doubled) == (occurrences, (), ())
+    other = judge_eras([era], history, until=UNTIL, excused={("second", ANCHOR + 9000)})
+    assert (other.excused, len(other.lost), len(other.doubled)) == ((), 1, 1)

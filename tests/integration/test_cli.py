@@ -13,7 +13,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,18 +24,23 @@ from celery.bin.celery import celery
 from click.testing import CliRunner, Result
 
 from celery_dispatch.celery_bridge.entries import catalog_of
+from celery_dispatch.celery_bridge.facets import facets_of
+from celery_dispatch.celery_bridge.identity import identity_of
 from celery_dispatch.config import Config
 from celery_dispatch.core.entry import Cursor, Fence
-from celery_dispatch.core.ports import Claim, Heartbeat, MemberState
+from celery_dispatch.core.ports import Claim, Heartbeat, Intent, MemberState, Pulse
 from celery_dispatch.liveness import TurnFile
 from celery_dispatch.manage.health import directory_of
 from celery_dispatch.redis_store.client import redis_client
+from celery_dispatch.redis_store.facets import Facets
+from celery_dispatch.redis_store.intents import RedisIntents
 from celery_dispatch.redis_store.keys import Keys
 from celery_dispatch.redis_store.ledger import RedisLedger
 from celery_dispatch.redis_store.pool import RedisPool
 from tests.servers import Server, free_port, wait_until
 
-READING = (["status"], ["nodes"], ["entries"], ["show", "tick"], ["next", "tick"])
+READING = (["status"], ["nodes"], ["entries"], ["show", "tick"], ["next", "tick"], ["doctor"])
+CHANGING = (["drain", "a-1"], ["undrain", "a-1"], ["adopt", "--yes"], ["cursor", "reset", "tick"])
 
 APP = """
 from celery import Celery
@@ -101,22 +106,59 @@ def turn_file(module: str) -> TurnFile:
 class Beats:
     """Nodes made by hand, with the real adapters."""
 
-    def __init__(self, place: Place) -> None:
-        app = __import__(place.module).app
+    def __init__(self, place: Place, module: str = "") -> None:
+        app = __import__(module or place.module).app
         config = Config.from_app(app)
         client = redis_client(config.redis_url, {})
         self.catalog = catalog_of(app, config)
-        self.ledger = RedisLedger(client, Keys(config.key_prefix))
-        self._pool = RedisPool(client, Keys(config.key_prefix))
+        keys = Keys(config.key_prefix)
+        self.ledger = RedisLedger(client, keys)
+        self.intents = RedisIntents(client, keys)
+        self.facets = Facets(client, keys)
+        self.own_facets = facets_of(app, self.catalog, config)
+        self.pool = RedisPool(client, keys)
+        self._identity = identity_of(app)
         self.fence: Fence | None = None
 
-    def join(
-        self, node: str, host: str, *, state: MemberState = MemberState.STEADY, **info: object
-    ) -> datetime:
-        beat = Heartbeat(node, host, self.catalog.fingerprint, state, timedelta(seconds=10), info)
-        pulse = self._pool.heartbeat(beat, known_epoch=None)
-        self.fence = pulse.fence
-        return pulse.now
+    def join(self, node: str, host: str, **changes: Any) -> datetime:
+        """Heartbeats until the pool does not recover any more, as it does at the very first."""
+        merged: list[str] = [""]
+
+        def beat() -> Pulse | None:
+            heartbeat = self.heartbeat(node, host, merged=merged[-1], **changes)
+            pulse = self.pool.heartbeat(heartbeat, known_epoch=None)
+            merged.append(pulse.recovery)
+            self.fence = pulse.fence
+            return None if pulse.recovery else pulse
+
+        wait_until(beat, 5, "the end of the recovery")
+        return self.pool.read().now
+
+    def heartbeat(
+        self,
+        node: str,
+        host: str,
+        *,
+        merged: str = "",
+        state: MemberState = MemberState.STEADY,
+        config: str = "",
+        identity: str = "",
+        suspicious: bool = False,
+        **info: object,
+    ) -> Heartbeat:
+        return Heartbeat(
+            node=node,
+            host=host,
+            config=config or self.catalog.fingerprint,
+            identity=identity or self._identity,
+            state=state,
+            lease=timedelta(seconds=10),
+            interval=timedelta(milliseconds=50),
+            handover=timedelta(seconds=0.5),
+            info=info,
+            merged=merged,
+            suspicious=suspicious,
+        )
 
     def anchor(self, name: str) -> Cursor:
         assert self.fence is not None
@@ -248,7 +290,7 @@ def test_unknown_entry_is_an_error_that_says_which_was_meant(place: Place, comma
     assert "tick" in answer["cure"]
 
 
-@pytest.mark.parametrize("args", [*READING, ["health", "--ready"]], ids=" ".join)
+@pytest.mark.parametrize("args", [*READING[:-1], *CHANGING, ["health", "--ready"]], ids=" ".join)
 def test_unreachable_redis_is_one_line_and_status_3(place: Place, args: list[str]) -> None:
     module = place.write(port=free_port())
     turn_file(module).touch(time.monotonic())
@@ -260,7 +302,7 @@ def test_unreachable_redis_is_one_line_and_status_3(place: Place, args: list[str
     assert result.stdout == ""
 
 
-@pytest.mark.parametrize("args", [*READING, ["health", "--live"]], ids=" ".join)
+@pytest.mark.parametrize("args", [*READING[:-1], *CHANGING, ["health", "--live"]], ids=" ".join)
 def test_wrong_setting_is_one_line_and_status_2(place: Place, args: list[str]) -> None:
     module = place.write("app.conf.dispatch_lease_tll = 3")
     answer = place.json(*args, code=2, module=module)
@@ -285,12 +327,185 @@ def test_refused_by_redis_is_status_2(place: Place) -> None:
 @pytest.mark.parametrize(
     "args",
     [["health"], ["health", "--live", "--ready"], ["status", "--watch"], ["entries", "--state", "x"],
-     ["entries", "--limit", "-1"], ["show"], ["nodes", "--no-such-option"]],
+     ["entries", "--limit", "-1"], ["show"], ["nodes", "--no-such-option"], ["drain"], ["cursor", "reset"],
+     ["cursor", "reset", "x", "--to", "tomorrow"], ["cursor", "reset", "x", "--to", "2026-01-01T00:00:00"]],
     ids=" ".join,
 )  # fmt: skip
 def test_wrong_usage_is_status_2_and_json_if_asked(place: Place, args: list[str]) -> None:
     assert set(place.json(*args, code=2)) == {"error", "cure"}
     assert place.run(*args).exit_code == 2
+
+
+# --- nodes and identity -------------------------------------------------------------------------------------
+
+
+def test_node_is_drained_and_put_back(place: Place, beats: Beats) -> None:
+    drained = place.json("drain", "a")
+    assert (drained["node"], drained["draining"]) == ("a-1", True)
+    assert [node["state"] for node in place.json("nodes")["nodes"]] == ["draining", "steady"]
+    assert place.json("undrain", "a-1")["draining"] is False
+    assert [node["state"] for node in place.json("nodes")["nodes"]] == ["steady", "steady"]
+
+
+def test_last_node_is_drained_only_by_force(place: Place, beats: Beats) -> None:
+    place.json("drain", "a-1")
+    refused = place.json("drain", "b-2", code=1)
+    assert "b-2" in refused["error"] and "--force" in refused["error"]
+    assert place.json("drain", "b-2", "--force")["draining"] is True
+
+
+def test_unknown_node_is_said_with_those_that_live(place: Place, beats: Beats) -> None:
+    assert "a-1, b-2" in place.json("drain", "c-3", code=1)["cure"]
+
+
+def test_pool_is_adopted_after_a_question(place: Place, beats: Beats) -> None:
+    module = place.write("app.main = 'renamed'")
+    asked = CliRunner().invoke(celery, ["-A", module, "dispatch", "adopt"], input="n\n")
+    assert asked.exit_code == 1
+    assert "proj on redis db 0" in asked.output and "renamed on redis db 0" in asked.output
+    assert place.json("nodes")["identity"] == "proj on redis db 0"
+    adopted = place.json("adopt", "--yes", module=module)
+    assert adopted == {"before": "proj on redis db 0", "identity": "renamed on redis db 0", "changed": True}
+    assert [node["state"] for node in place.json("nodes")["nodes"]] == ["foreign", "foreign"]
+    assert place.json("adopt", "--yes", module=module)["changed"] is False
+
+
+def test_adopting_in_json_cannot_ask(place: Place, beats: Beats) -> None:
+    assert "--yes" in place.json("adopt", code=2)["error"]
+
+
+# --- cursors ------------------------------------------------------------------------------------------------
+
+
+def test_cursor_in_the_future_is_shown_and_reset(place: Place, beats: Beats) -> None:
+    client: Any = redis.Redis(port=place.port, decode_responses=True)
+    key = Keys("celery-dispatch").cursor
+    row = json.loads(client.hget(key, "tick"))
+    client.hset(key, "tick", json.dumps([row[0] + 86_400_000, *row[1:]], separators=(",", ":")))
+    assert place.json("show", "tick")["state"] == "ahead"
+    (reset,) = place.json("cursor", "reset", "tick")["cursors"]
+    shown = place.json("show", "tick")
+    assert shown["state"] == "scheduled"
+    assert shown["cursor"]["due"] == reset["after"]
+    assert (shown["fired"], shown["skipped"], shown["cursor"]["revision"]) == (3, 1, row[3] + 1)
+    assert client.keys("q*") == []
+
+
+def test_cursor_goes_on_from_an_instant_of_the_past(place: Place, beats: Beats) -> None:
+    (reset,) = place.json("cursor", "reset", "nightly", "--to", "2026-01-01T01:00:00+01:00")["cursors"]
+    assert reset["after"] == "2026-01-01T00:00:00.000Z"
+    assert place.json("next", "nightly", "-n", "1")["dues"] == ["2026-01-01T03:00:00.000Z"]
+    assert (
+        "in the future"
+        in place.json("cursor", "reset", "tick", "--to", "2999-01-01T00:00:00Z", code=1)["error"]
+    )
+
+
+def test_damaged_row_is_replaced(place: Place, beats: Beats) -> None:
+    redis.Redis(port=place.port).hset(Keys("celery-dispatch").cursor, "tick", "nonsense")
+    (reset,) = place.json("cursor", "reset", "tick")["cursors"]
+    assert (reset["before"], reset["error"]) == (None, None)
+    assert place.json("show", "tick")["state"] == "scheduled"
+
+
+def test_names_that_cannot_be_reset_are_said_and_the_others_are(place: Place, beats: Beats) -> None:
+    tick, other = place.json("cursor", "reset", "tick", "other", code=1)["cursors"]
+    assert tick["error"] is None
+    assert "no cursor" in other["error"]
+    result = place.run("cursor", "reset", "tick", "other")
+    assert "tick: goes on from" in result.stdout and "other: It has no cursor" in result.stdout
+
+
+# --- the doctor ---------------------------------------------------------------------------------------------
+
+
+def test_doctor_finds_what_is_wrong_with_evidence_and_exits_by_severity(place: Place, beats: Beats) -> None:
+    diagnosis = place.json("doctor", code=2)
+    found = {finding["what"]: finding for finding in diagnosis["findings"]}
+    assert found["1 entry is in error: bad."]["evidence"][0].startswith("bad: ")
+    assert "Redis has no append-only file" in " ".join(found)
+    assert found["1 occurrence was skipped so far, by the entries' catch-up policies or because a message "
+                 "could not be sent any more."]["evidence"] == ["tick: 1"]  # fmt: skip
+    assert diagnosis["errors"] == 1
+    assert diagnosis["not_read"] == []
+
+
+def test_doctor_tells_which_entries_take_two_steps_and_why(place: Place, beats: Beats) -> None:
+    module = place.write("""
+        from celery.signals import before_task_publish
+
+        @before_task_publish.connect(sender="proj.tick", weak=False)
+        def stamp(**kwargs):
+            raise AssertionError("the doctor sends nothing")
+    """)
+    notes = [
+        (finding["what"], finding["evidence"])
+        for finding in place.json("doctor", code=2, module=module)["findings"]
+        if finding["area"] == "broker"
+    ]
+    assert notes[0][0].startswith("1 entry: claim and message are one write")
+    assert "1 entry: two steps, because" in notes[1][0] and "before_task_publish" in notes[1][0]
+    assert notes[1][1] == ["tick"]
+
+
+def test_doctor_sees_what_the_named_scheduler_overrides(place: Place, beats: Beats) -> None:
+    module = place.write("""
+        from celery_dispatch import DispatchScheduler
+
+        class Mine(DispatchScheduler):
+            def apply_async(self, *args, **kwargs):
+                raise AssertionError("the doctor sends nothing")
+
+        app.conf.beat_scheduler = Mine
+    """)
+    found = [
+        f["what"] for f in place.json("doctor", code=2, module=module)["findings"] if f["area"] == "broker"
+    ]
+    assert len(found) == 1
+    assert "2 entries: two steps, because" in found[0] and "apply_async" in found[0]
+
+
+def test_doctor_tells_in_what_another_config_differs(place: Place, beats: Beats) -> None:
+    other = Beats(
+        place,
+        place.write("""
+        app.conf.beat_schedule["tick"]["schedule"] = 20.0
+        app.conf.beat_schedule["more"] = {"task": "proj.more", "schedule": 1.0}
+    """),
+    )
+    other.join("c-3", "host-c")
+    beats.facets.publish(beats.catalog.fingerprint, beats.own_facets)
+    other.facets.publish(other.catalog.fingerprint, other.own_facets)
+    (finding,) = [
+        finding for finding in place.json("doctor", code=2)["findings"] if "(c-3) differs" in finding["what"]
+    ]
+    assert finding["evidence"] == ["entry more: only in this one", "entry tick: schedule"]
+
+
+def test_doctor_lists_wrong_settings_one_by_one(place: Place) -> None:
+    module = place.write("app.conf.dispatch_lease_tll = 3; app.conf.dispatch_batch_size = 0")
+    diagnosis = place.json("doctor", code=2, module=module)
+    (finding,) = diagnosis["findings"]
+    assert len(finding["evidence"]) == 2
+    assert "dispatch_lease_ttl" in " ".join(finding["evidence"])
+
+
+def test_doctor_of_an_unreachable_redis_names_what_it_could_not_read(place: Place) -> None:
+    diagnosis = place.json("doctor", code=2, module=place.write(port=free_port()))
+    assert [finding["area"] for finding in diagnosis["findings"]] == ["redis", "broker", "entries"]
+    assert "nodes" in diagnosis["not_read"]
+
+
+def test_doctor_shows_intents_that_pile_up(place: Place, beats: Beats) -> None:
+    anchor = Cursor.anchor("d", beats.pool.read().now.replace(microsecond=0), "a-1")
+    assert beats.fence is not None
+    intent = Intent("x", anchor.due - timedelta(hours=1), "d", "a-1", "0" * 16, anchor.due)
+    beats.ledger.claim(
+        beats.fence, [Claim("x", None, replace(anchor, due=intent.due, fired=1), intent=intent)]
+    )
+    (finding,) = [f for f in place.json("doctor", code=2)["findings"] if f["area"] == "intents"]
+    assert finding["evidence"][0].startswith("x, due ")
+    assert place.json("status", code=1)["intents"]["open"] == 1
 
 
 # --- probes -------------------------------------------------------------------------------------------------
@@ -323,8 +538,9 @@ def test_ready_once_this_hosts_node_is_steady(place: Place) -> None:
 def test_help_documents_exit_statuses_and_json(place: Place) -> None:
     text = place.run("--help").output
     assert "Exit status" in text and "--json" in text
-    for command in ("status", "nodes", "entries", "show", "next", "health"):
-        assert "--json" in place.run(command, "--help").output
+    commands = ("status", "doctor", "nodes", "entries", "show", "next", "health", "drain", "undrain", "adopt")
+    for command in (*map(str.split, commands), ["cursor", "reset"]):
+        assert "--json" in place.run(*command, "--help").output
 
 
 def test_installed_command_honours_preload_options_and_is_quiet(place: Place) -> None:

@@ -14,11 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 import yaml
 
-from demo.processes import embedded_valkey
-from demo.runs import Run
+from demo.pool import PoolReader
+from demo.processes import Fleet, embedded_valkey
+from demo.runs import Run, RunLog
 from demo.verdict import judge
+from tests.rabbitmq import RabbitMQ
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "example_project"
 MANIFESTS = sorted((EXAMPLE / "kubernetes").glob("*.yaml"))
@@ -74,7 +77,7 @@ def commands() -> dict[str, list[str]]:
     compose = yaml.safe_load((EXAMPLE / "compose.yaml").read_text())["services"].values()
     return {
         "Procfile": (EXAMPLE / "Procfile").read_text().splitlines(),
-        "compose.yaml": [" ".join(service["command"]) for service in compose],
+        "compose.yaml": [" ".join(service.get("command", [])) for service in compose],
         "kubernetes": [" ".join(container.get("command", [])) for container in containers()],
     }
 
@@ -113,6 +116,18 @@ def test_both_deployments_start_three_beats() -> None:
     documents = list(yaml.safe_load_all((EXAMPLE / "kubernetes" / "beat.yaml").read_text()))
     compose = yaml.safe_load((EXAMPLE / "compose.yaml").read_text())["services"]
     assert documents[0]["spec"]["replicas"] == compose["beat"]["deploy"]["replicas"] == 3
+
+
+def test_compose_starts_rabbitmq_only_if_it_is_asked_to() -> None:
+    services = yaml.safe_load((EXAMPLE / "compose.yaml").read_text())["services"]
+    assert [name for name, service in services.items() if "profiles" in service] == ["rabbitmq"]
+    assert services["rabbitmq"]["profiles"] == ["rabbitmq"]
+    assert not any("rabbitmq" in service.get("depends_on", {}) for service in services.values())
+    for name in ("beat", "worker-default", "worker-reports"):
+        assert services[name]["environment"] == {
+            "CELERY_BROKER_URL": "${BROKER_URL:-redis://redis:6379/0}",
+            "DISPATCH_REDIS_URL": "redis://redis:6379/0",
+        }
 
 
 # --- the tasks do what they say ---------------------------------------------------------------------------
@@ -155,6 +170,79 @@ def test_the_join_runs_once_after_all_shards(valkey: str, tmp_path: Path) -> Non
     finally:
         worker.terminate()
         worker.wait(20)
+
+
+# --- through RabbitMQ -------------------------------------------------------------------------------------
+
+REDIS, AMQP = "redis://127.0.0.1:1/0", "amqp://guest:guest@127.0.0.1:1//"
+
+
+@pytest.mark.parametrize("broker, urgent_is", [(REDIS, "small"), (AMQP, "large")])
+def test_what_is_urgent_has_the_number_that_the_broker_takes_for_urgent(broker: str, urgent_is: str) -> None:
+    heartbeat, normal, clean_up = in_project(
+        "import json; from proj import app; s = app.conf.beat_schedule;"
+        "print(json.dumps([s['heartbeat']['options']['priority'], app.conf.task_default_priority,"
+        " s['clean-up']['options']['priority']]))",
+        CELERY_BROKER_URL=broker,
+    )
+    numbers = [heartbeat, normal, clean_up]
+    assert numbers == sorted(numbers, reverse=urgent_is == "large")
+    assert len(set(numbers)) == 3
+
+
+@pytest.mark.parametrize("broker, pool", [(REDIS, REDIS), (AMQP, "redis://127.0.0.1:2/0")])
+def test_one_variable_moves_the_messages_and_leaves_pool_and_results_on_redis(broker: str, pool: str) -> None:
+    found = in_project(
+        "import json; from proj import app; from celery_dispatch import Config;"
+        "print(json.dumps([app.conf.broker_url, Config.from_app(app).redis_url, app.conf.result_backend]))",
+        CELERY_BROKER_URL=broker,
+        DISPATCH_REDIS_URL="redis://127.0.0.1:2/0",
+    )
+    assert found == [broker, pool, pool]
+
+
+@pytest.fixture
+def fleet(rabbitmq: RabbitMQ, valkey: str, tmp_path: Path) -> Iterator[Fleet]:
+    """Beats and a worker of the demo's schedule, with the example's own settings for RabbitMQ."""
+    fleet = Fleet(broker_url=rabbitmq.url, redis_url=valkey, logs=tmp_path)
+    yield fleet
+    fleet.stop_all(patience=4)
+    for queue in ("default", "reports"):
+        if rabbitmq.has(queue):
+            rabbitmq.delete(queue)
+
+
+@pytest.mark.timeout(120)
+def test_on_rabbitmq_the_others_fire_for_a_killed_beat(fleet: Fleet, valkey: str, tmp_path: Path) -> None:
+    client: Any = redis.Redis.from_url(valkey, socket_timeout=5)
+    entries, step = in_project(
+        "import json; from demo.app import ENTRIES, STEP_MS; print(json.dumps([ENTRIES, STEP_MS]))"
+    )
+    log, pool = RunLog(client), PoolReader(valkey, entries)
+    fleet.start_worker()
+    for name in ("one", "two"):
+        fleet.start_beat(name)
+    wait_until(lambda: list(pool.view().states.values()) == ["steady"] * 2, 40, "two steady beats")
+    wait_until(lambda: len(log.read()) + len(log.runs) > 60, 40, "the first runs")
+    fleet.kill("one")
+    killed = now_ms(client)
+    wait_until(lambda: bool(log.read()) and max(run.due for run in log.runs) > killed + 4000, 20, "more runs")
+    fleet.stop_beats(patience=10)
+    wait_until(lambda: not log.read(), 10, "the last run")
+    verdict = judge(log.runs, pool.began(), step=step, until=killed + 3000)
+    assert (verdict.lost, verdict.early, verdict.unexpected) == ((), (), ()), said(tmp_path)
+    task_ids = {(run.entry, run.due, run.task_id) for run in log.runs}
+    assert len(task_ids) == len({(run.entry, run.due) for run in log.runs})  # a repeat has the same id
+
+
+def now_ms(client: Any) -> int:
+    seconds, micros = client.time()
+    return int(seconds * 1000 + micros // 1000)
+
+
+def said(directory: Path) -> str:
+    """What the processes of a fleet have logged."""
+    return "\n".join(log.read_text(errors="replace")[-3000:] for log in sorted(directory.glob("*.log")))
 
 
 # --- the demo ---------------------------------------------------------------------------------------------

@@ -1,49 +1,93 @@
-"""Each fault on a small pool with short leases; ``python -m tests.drills.table`` runs them at full length."""
+"""Faults on a small pool with short leases; ``python -m tests.drills.table`` runs all of them at full length.
+
+A drill mostly waits, so four are run at a time, begun in the order of the tests and judged each by its own.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from tests.drills.cluster import every
-from tests.drills.faults import FAULTS
+from celery_dispatch.redis_store.client import redis_client
+from celery_dispatch.redis_store.keys import Keys
+from tests.drills.faults import FAULTS, POINTS
+from tests.drills.ground import Ground
 from tests.drills.node_faults import faketime
-from tests.drills.redis_server import Server
-from tests.drills.stage import Stage
+from tests.servers import leaked_keys
 
 SHORT: dict[str, object] = {"dispatch_heartbeat_interval": 0.5, "dispatch_lease_ttl": 3}
 HASTE = 250.0  # ms that a busy test machine may add to a bound
+CALM = 1.5  # seconds
+AT_A_TIME = 4
+STAYS = ("_kombu.*", "drill:*")
 
 _CLOCKS = pytest.mark.skipif(faketime() is None, reason="libfaketime is not installed")
 
+#: The longest first, so that the last ones do not wait for it.
+DRILLS = [
+    "deploy",
+    "canary",
+    "pause",
+    "point-code-claim-after-pause",
+    "amqp-down",
+    "point-amqp-publish-after-kill",
+    "redis-promoted",
+    "redis-old",
+    "redis-flush",
+    "redis-down",
+    "redis-kill",
+    "join",
+    "term",
+    "kill",
+    "kill-two",
+    "cut",
+    "lost-reply",
+    "point-code-settle-before-kill",
+    pytest.param("clock-step", marks=_CLOCKS),
+]
 
-@pytest.mark.parametrize(
-    "name, settings",
-    [
-        ("join", SHORT),
-        ("term", SHORT),
-        ("kill", {}),
-        ("pause", SHORT),
-        ("pause-long", SHORT),
-        ("cut", SHORT),
-        ("cut-held", SHORT),
-        ("lost-reply", SHORT),
-        ("kill-two", SHORT),
-        ("redis-down", SHORT),
-        ("redis-kill", SHORT),
-        pytest.param("clock-step", SHORT, marks=_CLOCKS),
-    ],
-)
-def test_nothing_is_lost_or_doubled(
-    name: str, settings: dict[str, object], server: Server, tmp_path: Path
-) -> None:
-    fault = FAULTS[name]
-    stage = Stage(server, tmp_path, every(20), settings=settings, proxied=fault.proxied, calm=1.5)
-    with stage:
-        stage.begin()
-        fault.strike(stage)
-        stage.run_on(1.5)
-        stage.bound += HASTE
-        outcome = stage.finish()
-        assert outcome.passed, "\n".join([*outcome.problems, *map(str, outcome.events), stage.cluster.logs()])
+
+def drill(name: str, directory: Path) -> list[str]:
+    """Run one drill to its end; what is wrong, with what happened when and the logs."""
+    fault = {**FAULTS, **POINTS}[name]
+    with fault.ground(directory) as ground:
+        with fault.stage(ground, directory, settings=SHORT, calm=CALM) as stage:
+            stage.begin()
+            fault.strike(stage)
+            stage.run_on(CALM)
+            stage.bound += HASTE
+            outcome = stage.finish()
+        problems = [*outcome.problems, *leaked(ground)]
+        return [*problems, *map(str, outcome.events), stage.cluster.logs()] if problems else []
+
+
+def leaked(ground: Ground) -> list[str]:
+    client = redis_client(ground.url, {})
+    found = leaked_keys(client, Keys("celery-dispatch"), STAYS)
+    client.close()
+    return [f"keys are left: {found}"] if found else []
+
+
+@pytest.fixture(scope="module")
+def drills(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Future[list[str]]]]:
+    """Every drill of this session that is not skipped, by name; begun in order."""
+    chosen = [
+        str(item.callspec.params["name"])
+        for item in request.session.items
+        if isinstance(item, pytest.Function)
+        and item.module is request.module
+        and not any(mark.args[0] for mark in item.iter_markers("skipif"))
+    ]
+    with ThreadPoolExecutor(AT_A_TIME) as pool:
+        yield {name: pool.submit(drill, name, tmp_path_factory.mktemp(name)) for name in chosen}
+        pool.shutdown(cancel_futures=True)
+
+
+@pytest.mark.parametrize("name", DRILLS)
+def test_nothing_is_lost_or_doubled(name: str, drills: dict[str, Future[list[str]]]) -> None:
+    assert not (problems := drills[name].result()), "\n".join(problems)

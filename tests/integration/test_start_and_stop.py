@@ -109,7 +109,7 @@ def test_a_wrong_password_ends_with_its_cure(
         ("", {"dispatch_lease_ttl": 5}, ["dispatch_lease_ttl", "5", "dispatch_heartbeat_interval", "2"]),
         ("", {"dispatch_lease_ttl": "soon"}, ["dispatch_lease_ttl", "'soon'", "number of seconds"]),
         ("", {"dispatch_catch_up": "some"}, ["dispatch_catch_up", "'some'", "latest", "all", "none"]),
-        ("", {"broker_url": "amqp://guest@127.0.0.1//"}, ["broker_url", "'amqp'", "Redis"]),
+        ("", {"broker_url": "amqp://guest@127.0.0.1//"}, ["dispatch_redis_url", "amqp", "are to share"]),
         ("", {"dispatch_batch_size": 9000}, ["dispatch_batch_size", "9000", "5000"]),
     ],
 )

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from celery_dispatch.core.catchup import Patience, Plan, plan
 from celery_dispatch.core.entry import CatchUp, Entry
+from celery_dispatch.core.report import Skip
 
 START = datetime(2030, 1, 1, tzinfo=timezone.utc)
 PATIENCE = Patience(handover=timedelta(seconds=0.5), limit=timedelta(seconds=10.5))
@@ -46,7 +47,7 @@ def test_latest_of_one_missed_is_that_one() -> None:
 
 def test_latest_outside_the_window_is_skipped_with_the_rest() -> None:
     late = entry(CatchUp.LATEST, window=0.2)
-    assert plan(late, at(1), at(60.9), PATIENCE) == Plan(at(60), fire=False, skipped=60)
+    assert plan(late, at(1), at(60.9), PATIENCE) == Plan(at(60), fire=False, skipped=60, reason=Skip.WINDOW)
 
 
 def test_all_fires_each_however_late() -> None:
@@ -55,7 +56,7 @@ def test_all_fires_each_however_late() -> None:
 
 def test_all_skips_what_is_older_than_the_window_in_one_step() -> None:
     assert plan(entry(CatchUp.ALL, window=5), at(1), at(20.5), PATIENCE) == Plan(
-        at(15), fire=False, skipped=15
+        at(15), fire=False, skipped=15, reason=Skip.WINDOW
     )
     assert plan(entry(CatchUp.ALL, window=5), at(16), at(20.5), PATIENCE) == Plan(at(16))
 
@@ -78,3 +79,10 @@ def test_every_occurrence_is_fired_or_counted_as_skipped(
         skipped += step.skipped
         due = late.recurrence.following(step.due, step.due)  # type: ignore[union-attr]
     assert fired + skipped == now_ms // 1000 + 1
+
+
+def test_what_belongs_to_the_next_config_is_left_alone() -> None:
+    for catch_up in (CatchUp.LATEST, CatchUp.ALL, CatchUp.NONE):
+        planned = plan(entry(catch_up), at(1), at(60.9), PATIENCE, until=at(30))
+        assert planned.due < at(30)
+    assert plan(entry(CatchUp.LATEST), at(1), at(60.9), PATIENCE, until=at(30)) == Plan(at(29), skipped=28)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import sys
 from datetime import timedelta
 from types import ModuleType
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from celery import Celery
 from celery.exceptions import ImproperlyConfigured
+from kombu import Connection
 
 from celery_dispatch.celery_bridge.broker import masked
 from celery_dispatch.config import Config
@@ -50,6 +52,9 @@ def test_defaults_are_those_of_the_reference() -> None:
         catch_up_window=None,
         batch_size=500,
         node_name=socket.gethostname(),
+        metrics_port=None,
+        metrics_address="127.0.0.1",
+        report_interval=None,
     )
 
 
@@ -67,6 +72,9 @@ def test_every_setting_is_read() -> None:
         "catch_up_window": 60,
         "batch_size": 7,
         "node_name": "n",
+        "metrics_port": 9_800,
+        "metrics_address": "0.0.0.0",
+        "report_interval": 60,
     }
     read = config(**{f"dispatch_{name}": value for name, value in given.items()})
     assert read == Config(
@@ -76,8 +84,14 @@ def test_every_setting_is_read() -> None:
             "handover_delay": timedelta(milliseconds=250),
             "catch_up": CatchUp.ALL,
             "catch_up_window": timedelta(minutes=1),
+            "report_interval": timedelta(minutes=1),
         }
     )
+
+
+def test_delivery_says_what_happens_to_a_message_that_may_have_been_sent() -> None:
+    assert not config().at_most_once
+    assert config(dispatch_delivery="at_most_once").at_most_once
 
 
 # --- where settings are found -------------------------------------------------------------------------------
@@ -186,11 +200,18 @@ def test_none_means_not_set() -> None:
         ("redis_url", 5, "must be a URL"),
         ("redis_url", "localhost:6379", "must begin with redis://"),
         ("redis_url", "http://h", "must begin with redis://"),
-        ("redis_url", "sentinel://h:26379", "not supported by this version"),
-        ("redis_url", "redis+cluster://h", "not supported by this version"),
+        ("redis_url", "redis+sentinel://h", "must begin with redis://"),
         ("redis_url", "redis://h:port/0", "cannot be read"),
         ("redis_url", "redis://h/zero", "number of a database"),
+        ("redis_url", "redis://a,redis://b", "Sentinels"),
+        ("redis_url", "redis+cluster://a,b/1", "only that"),
         ("redis_url", "unix://", "names no socket"),
+        ("metrics_port", 0, "1 to 65535"),
+        ("metrics_port", 65_536, "1 to 65535"),
+        ("metrics_port", "9800", "1 to 65535"),
+        ("metrics_address", "", "such as '0.0.0.0'"),
+        ("report_interval", 0.5, "at least 1 s"),
+        ("report_interval", 86_401, "at most 86400 s"),
     ],
 )
 def test_wrong_value_is_named_with_its_cure(name: str, value: Any, words: str) -> None:
@@ -294,17 +315,79 @@ def test_tls_options_of_the_broker_are_taken_over_and_own_options_go_first() -> 
     assert dict(Config.from_app(app).redis_options) == {"ssl_ca_certs": "/ca", "ssl_certfile": "/d"}
 
 
-@pytest.mark.parametrize("broker", ["amqp://u:secret@h//", "memory://", "sentinel://:secret@h:26379"])
-@pytest.mark.parametrize("url", [None, "redis://:secret@h"])
-def test_broker_that_is_not_one_redis_server_is_refused(broker: str, url: str | None) -> None:
-    [problem] = problems(refusal(broker, dispatch_redis_url=url))
-    assert "other than the dispatch Redis" in problem and "secret" not in problem
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, {"ssl_cert_reqs": ssl.CERT_NONE}),  # what kombu makes of it, and says in its log
+        ({"broker_use_ssl": {"ssl_ca_certs": "/ca"}}, {"ssl_ca_certs": "/ca"}),
+    ],
+)
+def test_a_broker_with_tls_is_verified_as_kombu_verifies_it(
+    settings: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    assert dict(config("rediss://h/1", **settings).redis_options) == expected
 
 
-@pytest.mark.parametrize("broker", [["redis://a", "redis://b"], "redis://a;redis://b"])
-def test_several_brokers_are_refused(broker: Any) -> None:
+def test_tls_that_kombu_does_not_use_is_not_used() -> None:
+    assert config("redis://h", broker_use_ssl=True).redis_url == "redis://h:6379/0"
+    assert config("redis://h", broker_use_ssl={"ssl_ca_certs": "/ca"}).redis_url == "rediss://h:6379/0"
+
+
+@pytest.mark.parametrize(
+    ("broker", "expected"),
+    [
+        ("sentinel://h1", "sentinel://h1:26379/0"),
+        ("sentinel://h1:1;sentinel://h2", "sentinel://h1:1;h2:26379/0"),
+        ("sentinel://u:p%3Bw@h1:1/2;sentinel://u:p%3Bw@[::1]:2/2", "sentinel://u:p%3Bw@h1:1;[::1]:2/2"),
+        (["sentinel://h1:1", "sentinel://h2:2"], "sentinel://h1:1;h2:2/0"),
+    ],
+)
+def test_sentinels_of_the_broker_find_the_dispatch_redis(broker: Any, expected: str) -> None:
+    of_sentinel = {"master_name": "m", "sentinel_kwargs": {"password": "s"}, "min_other_sentinels": 1}
+    read = config(broker, broker_transport_options={**of_sentinel, "visibility_timeout": 60})
+
+    assert (read.redis_url, dict(read.redis_options)) == (expected, of_sentinel)
+
+
+def test_sentinels_without_the_name_of_a_master_are_refused_where_it_is_missing() -> None:
+    [problem] = problems(refusal("sentinel://:secret@h"))
+    assert problem.startswith("broker_transport_options lacks 'master_name'")
+    [problem] = problems(refusal(dispatch_redis_url="sentinel://:secret@h"))
+    assert problem.startswith("dispatch_redis_options lacks 'master_name'")
+    assert config(dispatch_redis_url="sentinel://h?master_name=m")
+    assert config(dispatch_redis_url="sentinel://h", dispatch_redis_options={"master_name": "m"})
+
+
+BROKERS = [
+    "amqp://u:secret@h//",
+    "memory://",
+    "filesystem://",
+    "amqp://a;amqp://b",
+    "redis://a;redis://:secret@b",
+]
+
+
+@pytest.mark.parametrize("broker", [*BROKERS, ["redis://a", "rediss://b"]])
+def test_a_broker_that_is_not_one_redis_needs_the_url_of_one(broker: Any) -> None:
     [problem] = problems(refusal(broker))
-    assert "names 2 brokers" in problem
+    assert "dispatch_redis_url" in problem and "share" in problem and "secret" not in problem
+    assert config(broker, dispatch_redis_url=REDIS).redis_url == REDIS
+
+
+def test_a_transport_that_does_not_exist_is_a_problem_among_others() -> None:
+    told = problems(refusal("nonsense://:secret@h", dispatch_batch_size=0))
+    assert len(told) == 2 and "broker_url" in told[1] and "secret" not in told[1]
+
+
+class Provider:
+    """Stands for a source of credentials, such as one for a cloud's identities."""
+
+
+def test_the_brokers_source_of_credentials_is_taken_over() -> None:
+    if not hasattr(Connection(), "credential_provider"):
+        pytest.skip("kombu knows them from 5.6 on")
+    broker = f"redis://h?credential_provider={__name__}:Provider"
+    assert isinstance(config(broker).redis_options["credential_provider"], Provider)
 
 
 def test_broker_database_that_is_no_number_is_refused() -> None:
@@ -343,3 +426,5 @@ def test_password_is_not_in_the_repr() -> None:
 def test_masked_url_still_says_where() -> None:
     assert masked("rediss://u:p@h:1/2?x=y") == "rediss://**@h:1/2?…"
     assert masked(REDIS) == REDIS
+    assert masked("sentinel://:p@h1:1;sentinel://h2/0?x=y") == "sentinel://**@h1:1;sentinel://h2/0?…"
+    assert masked("sentinel://:p@h1;sentinel://:p@h2") == "sentinel://**@h2"

@@ -21,6 +21,7 @@ from celery_dispatch.manage.health import live, ready
 
 SERVER = "redis://127.0.0.1:6379/0"
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
+AHEAD = Fence("new", NOW + timedelta(seconds=2))
 
 
 @pytest.fixture
@@ -32,15 +33,34 @@ def directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 class PoolOf:
     """A pool that only answers."""
 
-    def __init__(self, *members: Member) -> None:
-        self._members = members
+    def __init__(self, *members: Member, fence: Fence | None = None, before: Fence | None = None) -> None:
+        self._state = PoolState(
+            now=NOW,
+            epoch="1",
+            fence=fence or Fence("cfg", NOW),
+            before=before,
+            challenger="",
+            identity="app",
+            recovery="",
+            members=members,
+        )
 
     def read(self) -> PoolState:
-        return PoolState(NOW, "1", Fence("cfg", NOW), self._members)
+        return self._state
 
 
 def member(node: str, *, state: MemberState = MemberState.STEADY, lease: float = 10) -> Member:
-    return Member(node, "host", "cfg", state, NOW, NOW + timedelta(seconds=lease), {})
+    return Member(
+        id=node,
+        host="host",
+        config="cfg",
+        identity="app",
+        state=state,
+        draining=False,
+        joined=NOW,
+        lease_end=NOW + timedelta(seconds=lease),
+        info={},
+    )
 
 
 def dead_pid() -> int:
@@ -187,8 +207,10 @@ def test_steady_member_is_ready(directory: Path) -> None:
         (PoolOf(member("other-9")), "not in the pool"),
         (PoolOf(member("a-1", lease=0)), "run out"),
         (PoolOf(member("a-1", state=MemberState.JOINING)), "joining"),
+        (PoolOf(member("a-1", state=MemberState.JOINING), fence=AHEAD, before=Fence("cfg", NOW)), "joining"),
+        (PoolOf(member("a-1", state=MemberState.CUT_OFF)), "broker"),
     ],
-    ids=["absent", "expired", "joining"],
+    ids=["absent", "expired", "joining", "joining-before-a-switch", "cut-off"],
 )
 def test_node_that_is_no_steady_member_is_not_ready(directory: Path, pool: PoolOf, word: str) -> None:
     TurnFile(directory, "a-1").touch(0.0)
@@ -212,7 +234,16 @@ def _rewrite(directory: Path, node: str, **changes: object) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
 
 
-def test_a_node_that_stands_by_for_another_config_is_ready(directory: Path) -> None:
+@pytest.mark.parametrize(
+    "pool",
+    [
+        PoolOf(replace(member("a-1", state=MemberState.JOINING), config="the next release")),
+        PoolOf(replace(member("a-1", state=MemberState.JOINING), identity="on another broker")),
+        PoolOf(replace(member("a-1", state=MemberState.JOINING), draining=True)),
+        PoolOf(member("a-1", state=MemberState.JOINING), fence=Fence("new", NOW), before=Fence("cfg", NOW)),
+    ],
+    ids=["another-config", "another-broker", "draining", "config-before-a-switch"],
+)
+def test_node_that_waits_for_a_person_or_a_deploy_is_ready(directory: Path, pool: PoolOf) -> None:
     TurnFile(directory, "a-1").touch(time.monotonic())
-    other = replace(member("a-1", state=MemberState.JOINING), config="the next release")
-    assert ready(directory, PoolOf(other)).healthy  # type: ignore[arg-type]
+    assert ready(directory, pool).healthy  # type: ignore[arg-type]

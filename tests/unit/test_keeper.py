@@ -112,7 +112,7 @@ def test_an_outage_is_retried_soon_and_told_once(caplog: pytest.LogCaptureFixtur
         wait_until(lambda: membership.beats >= 5)
         membership.fails = False
         wait_until(lambda: "back in the pool" in caplog.text)
-    assert caplog.text.count("cannot reach the pool") == 1
+    assert caplog.text.count("is not in the pool") == 1
 
 
 def test_stopping_leaves_the_pool_once_however_often_it_is_called() -> None:

@@ -438,7 +438,7 @@ def test_an_entry_that_left_is_buried_and_goes_on_if_it_returns_in_time(world: W
     world.run(3.5)
     world.stop("a")
     world.start("b", catalog(entry("stays"), fingerprint="v2"))
-    world.run(3)
+    world.run(LEASE + 3)
     buried = world.store.cursors["leaves"]
     assert isinstance(buried, Cursor)
     assert buried.is_tombstone
@@ -449,7 +449,7 @@ def test_an_entry_that_left_is_buried_and_goes_on_if_it_returns_in_time(world: W
     assert isinstance(again, Cursor)
     assert again.fired > buried.fired > 0
     assert again.revision > buried.revision
-    assert not [due for name, due in world.fired() if name == "leaves" and 3.6 < due < 6.5]
+    assert not [due for name, due in world.fired() if name == "leaves" and 3.6 < due < LEASE + 6.5]
 
 
 def test_an_entry_that_stays_away_is_forgotten(world: World) -> None:
@@ -641,10 +641,11 @@ def test_turns_stay_short_while_a_large_pool_changes(world: World) -> None:
         world.run(0.01)
     for i in range(1, 200):
         world.store.members[f"n{i}"] = world.store.members["n0"].__class__(
-            id=f"n{i}", host=f"h{i}", config="v1", state=MemberState.STEADY, joined=START,
+            id=f"n{i}", host=f"h{i}", config="v1", identity="proj", state=MemberState.STEADY,
+            draining=False, joined=START,
             lease_end=START + timedelta(days=1), info={},
         )  # fmt: skip
-    world.store.changed(world.store.now())
+    world.store.changed()
     beat.membership.beat()
     turns = []
     while not turns or beat.report.loading:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from celery_dispatch.core.entry import Catalog, Cursor, Entry, Fence
-from celery_dispatch.core.ports import Damaged, Member, MemberState, PoolState, Stored
+from celery_dispatch.core.ports import Damaged, Intent, Member, MemberState, PoolState, Stored
 from celery_dispatch.errors import EntryError, StoreUnavailable
 from celery_dispatch.manage.operations import (
     EntryFilter,
@@ -80,8 +80,30 @@ class StoredCursors:
         return (end if end < len(self._rows) else 0), [*page, *page[:1]]
 
 
+class OpenIntents:
+    def __init__(self, *intents: Intent) -> None:
+        self._intents = list(intents)
+
+    def read(self, limit: int) -> tuple[int, list[Intent]]:
+        return len(self._intents), self._intents[:limit]
+
+
 def member(node: str, host: str = "h1", *, config: str = "cfg", lease: float = 10, **info: object) -> Member:
-    return Member(node, host, config, MemberState.STEADY, SINCE, NOW + timedelta(seconds=lease), info)
+    return Member(
+        id=node,
+        host=host,
+        config=config,
+        identity="app",
+        state=MemberState.STEADY,
+        draining=False,
+        joined=SINCE,
+        lease_end=NOW + timedelta(seconds=lease),
+        info=info,
+    )
+
+
+def intent(since: datetime) -> Intent:
+    return Intent("x", ago(60), "d1", "a-1", "0" * 16, since)
 
 
 def entry(name: str, recurrence: object = Every(10), definition: str = "d1") -> Entry:
@@ -100,10 +122,23 @@ def sources(
     fence: Fence | None = FENCE,
     config: str = "cfg",
     broken: Mapping[str, str] | None = None,
+    intents: tuple[Intent, ...] = (),
+    **pool: Any,
 ) -> Sources:
+    state = PoolState(
+        now=NOW,
+        epoch="1",
+        fence=fence,
+        before=None,
+        challenger="",
+        identity="app",
+        recovery="",
+        members=members,
+    )
     return Sources(
-        pool=StoredPool(PoolState(NOW, "1", fence, members)),  # type: ignore[arg-type]
+        pool=StoredPool(replace(state, **pool)),  # type: ignore[arg-type]
         ledger=StoredCursors(rows or {}),  # type: ignore[arg-type]
+        intents=OpenIntents(*intents),  # type: ignore[arg-type]
         catalog=Catalog(config, {entry.name: entry for entry in entries}, broken or {}),
         patience=timedelta(seconds=10.5),
         sketch=lambda entry: Sketch(task=f"tasks.{entry.name}", schedule="every 10 s"),
@@ -127,16 +162,45 @@ def problems(made: Sources, severity: Severity | None = None) -> str:
 
 
 def test_only_live_steady_nodes_of_the_config_in_force_own_anything() -> None:
-    joining = replace(member("c-3"), state=MemberState.JOINING)
-    made = sources(members=(member("a-1"), joining, member("d-4", config="new"), member("e-5", lease=0)))
-    nodes = {node.id: node for node in read_pool(made.pool).nodes}
+    members = (
+        member("a-1"),
+        replace(member("c-3"), state=MemberState.JOINING),
+        member("d-4", config="new"),
+        member("e-5", lease=0),
+        replace(member("f-6"), draining=True),
+        replace(member("g-7"), state=MemberState.CUT_OFF),
+        replace(member("h-8"), identity="other"),
+        replace(member("i-9", config="new"), draining=True),
+    )
+    nodes = {node.id: node for node in read_pool(sources(members=members).pool).nodes}
     assert {name: node.state for name, node in nodes.items()} == {
         "a-1": NodeState.STEADY,
         "c-3": NodeState.JOINING,
         "d-4": NodeState.STANDBY,
         "e-5": NodeState.EXPIRED,
+        "f-6": NodeState.DRAINING,
+        "g-7": NodeState.CUT_OFF,
+        "h-8": NodeState.FOREIGN,
+        "i-9": NodeState.DRAINING,
     }
-    assert {name: node.share for name, node in nodes.items()} == {"a-1": 1, "c-3": 0, "d-4": 0, "e-5": 0}
+    assert [node.id for node in nodes.values() if node.share] == ["a-1"]
+    assert [node.id for node in nodes.values() if node.in_force] == ["a-1", "c-3", "e-5", "f-6", "g-7"]
+
+
+def test_switch_written_ahead_leaves_the_config_before_it_in_force_until_then() -> None:
+    ahead = Fence("new", NOW + timedelta(seconds=2))
+    members = (member("a-1"), member("b-2", config="new"))
+    pool = read_pool(sources(members=members, fence=ahead, before=FENCE).pool)
+    assert (pool.fence, pool.switch) == (FENCE, ahead)
+    assert [node.state for node in pool.nodes] == [NodeState.STEADY, NodeState.STANDBY]
+    after = read_pool(sources(members=members, fence=Fence("new", NOW), before=FENCE).pool)
+    assert (after.fence, after.switch) == (Fence("new", NOW), None)
+    assert [node.state for node in after.nodes] == [NodeState.STANDBY, NodeState.STEADY]
+
+
+def test_state_of_the_pool_is_told_as_it_is_stored() -> None:
+    pool = read_pool(sources(challenger="new", recovery="r1").pool)
+    assert (pool.challenger, pool.recovery, pool.identity) == ("new", "r1", "app")
 
 
 def test_what_a_node_says_of_itself_is_optional_and_may_be_nonsense() -> None:
@@ -332,6 +396,28 @@ def test_two_nodes_on_two_hosts_with_one_config_are_fine() -> None:
         (sources(members=(member("a-1"), member("b-2", lease=-1))), Severity.WARNING, "lease run out: b-2"),
         (sources(members=(member("a-1"), member("b-2", config="new"))), Severity.WARNING, "another config"),
         (
+            sources(members=(member("a-1"), replace(member("b-2"), identity="y"))),
+            Severity.WARNING,
+            "1 node of another app or broker stands by: b-2",
+        ),
+        (
+            sources(members=(member("a-1"), replace(member("b-2"), state=MemberState.CUT_OFF))),
+            Severity.WARNING,
+            "cannot reach the broker: b-2",
+        ),
+        (
+            sources(members=(replace(member("b-2"), state=MemberState.CUT_OFF),)),
+            Severity.ERROR,
+            "cannot reach the broker: b-2",
+        ),
+        (
+            sources(members=(member("a-1"), replace(member("b-2"), draining=True))),
+            Severity.WARNING,
+            "1 node drains: b-2",
+        ),
+        (sources(recovery="r1"), Severity.WARNING, "recovering"),
+        (sources(intents=(intent(ago(11)), intent(ago(2)))), Severity.WARNING, "2 occurrences were claimed"),
+        (
             sources(members=(member("a-1", outage="no route to Redis"),)),
             Severity.WARNING,
             "no route to Redis",
@@ -350,6 +436,12 @@ def test_what_is_wrong_is_said_with_its_cure(made: Sources, severity: Severity, 
     assert words in problems(made, severity)
     assert report.is_fine == (not problems(made, Severity.ERROR))
     assert all(problem.cure for problem in report.problems)
+
+
+def test_open_intents_are_counted_and_young_ones_are_no_problem() -> None:
+    report = read_status(sources(intents=(intent(ago(9)), intent(ago(2)))))
+    assert (report.intents.open, report.intents.oldest) == (2, ago(9))
+    assert report.problems == ()
 
 
 def test_errors_come_before_warnings() -> None:

@@ -31,6 +31,7 @@ from celery_dispatch.manage.reports import (
     EntryReport,
     EntryState,
     EntryTotals,
+    IntentReport,
     Lag,
     NodeReport,
     NodeState,
@@ -53,6 +54,7 @@ def later(seconds: float) -> datetime:
 def node(name: str, **changes: Any) -> NodeReport:
     made = NodeReport(
         id=name, host=name.rpartition("-")[0], state=NodeState.STEADY, config="3f9a51c07be2",
+        identity="proj on redis db 0", in_force=True,
         joined=later(-900), lease_end=later(8.5), share=1 / 3, pid=1, version="0.1.0", entries=1234,
         standby=1100, fired=98765, lag=Lag(1.26, 44.0),
     )  # fmt: skip
@@ -69,12 +71,18 @@ POOL = PoolReport(
             "beat-b-99aa88bb", errors={"mail": "no route"}, error_count=1, outage="the broker does not answer"
         ),
         node("beat-c-11223344", state=NodeState.STANDBY, config="other", lag=Lag(), share=0.0),
+        node("beat-d-55667788", state=NodeState.CUT_OFF, share=0.0),
+        node("beat-e-99001122", state=NodeState.FOREIGN, identity="shop on redis db 0", share=0.0),
     ),
     ranks=Ring().ranks({}),
+    switch=Fence("other", later(2)),
+    identity="proj on redis db 0",
+    recovery="r1",
 )
 STATUS = StatusReport(
     pool=POOL,
     entries=EntryTotals(2500, {EntryState.SCHEDULED: 2498, EntryState.OVERDUE: 2}, 1_234_567, 3),
+    intents=IntentReport(3, later(-20)),
     lag=Lag(1.26, 44.0),
     config="3f9a51c07be2",
     problems=(
@@ -163,6 +171,21 @@ def test_status_names_config_others_lag_and_cures() -> None:
         assert word in text
 
 
+def test_status_tells_a_switch_ahead_a_recovery_and_open_intents() -> None:
+    text = printed(status_view(STATUS, 200), 200)
+    assert "switches to other in 2 s, at 2026-01-02 03:04:07.678 UTC" in text
+    assert "recovering" in text
+    assert "3 open, the oldest for 20 s" in text
+    led = replace(STATUS, pool=replace(POOL, switch=None, challenger="other"))
+    assert "most nodes run other" in printed(status_view(led, 200), 200)
+
+
+def test_nodes_name_the_identity_of_the_pool() -> None:
+    text = printed(nodes_view(POOL, 200), 200)
+    assert "proj on redis db 0" in text
+    assert "beat-e-99001122: is of shop on redis db 0" in text
+
+
 def test_large_pool_leaves_status_on_one_screen() -> None:
     many = replace(STATUS, pool=replace(POOL, nodes=tuple(node(f"n-{i}") for i in range(200))))
     text = printed(status_view(many, 80), 80)
@@ -209,16 +232,17 @@ def test_words_for_times_numbers_and_names() -> None:
 def test_documents_have_the_documented_keys_and_times_in_utc() -> None:
     status = status_document(STATUS)
     assert set(status) == {
-        "now", "fine", "config_in_force", "this_config", "nodes", "entries", "lag_ms", "problems",
+        "now", "fine", "config_in_force", "switch", "challenger", "identity", "recovering", "this_config",
+        "nodes", "entries", "intents", "lag_ms", "problems",
     }  # fmt: skip
     assert status["now"] == "2026-01-02T03:04:05.678Z"
     assert status["fine"] is False
     assert status["entries"]["by_state"]["overdue"] == 2
     assert status["nodes"] == nodes_document(POOL)["nodes"]
     assert set(status["nodes"][0]) == {
-        "id", "host", "state", "config", "in_force", "joined", "lease_end", "share", "entries", "standby",
-        "fired", "skipped", "lag_ms", "pid", "version", "started", "loading", "outage", "errors",
-        "error_count",
+        "id", "name", "host", "state", "config", "identity", "in_force", "joined", "lease_end", "share",
+        "entries", "standby", "fired", "skipped", "lag_ms", "pid", "version", "started", "loading", "outage",
+        "errors", "error_count",
     }  # fmt: skip
 
 

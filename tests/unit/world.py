@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
-from celery_dispatch.core.catchup import Patience
 from celery_dispatch.core.clock import PoolClock
 from celery_dispatch.core.entry import Catalog, CatchUp, Entry
 from celery_dispatch.core.node import Node
-from celery_dispatch.core.pool import Identity, Membership
+from celery_dispatch.core.pool import Identity, Membership, Timing
+from celery_dispatch.core.ports import Heartbeat, MemberState
 from celery_dispatch.core.recurrence import Recurrence
 from celery_dispatch.core.report import NodeReport
 from celery_dispatch.errors import StoreError
-from celery_dispatch.testing import ManualClock, MemoryLedger, MemoryOutbox, MemoryPool, MemoryStore
+from celery_dispatch.testing import (
+    ManualClock,
+    MemoryIntents,
+    MemoryLedger,
+    MemoryOutbox,
+    MemoryPool,
+    MemoryStore,
+)
 
 START = datetime(2030, 1, 1, tzinfo=timezone.utc)
 HEARTBEAT, LEASE, HANDOVER = 2.0, 10.0, 0.5
@@ -58,6 +66,7 @@ class Beat:
     membership: Membership
     pool: MemoryPool
     ledger: MemoryLedger
+    intents: MemoryIntents
     outbox: MemoryOutbox
     report: NodeReport
     paused: bool = False
@@ -68,24 +77,62 @@ class Beat:
         return self.membership.identity.node
 
     def cut(self, *, available: bool = False) -> None:
-        self.pool.available = self.ledger.available = self.outbox.available = available
+        for port in (self.pool, self.ledger, self.intents, self.outbox):
+            port.available = available
 
 
 class World:
-    def __init__(self) -> None:
-        self.clock = ManualClock(1000.0)
-        self.store = MemoryStore(self.clock, start=START)
-        self.beats: dict[str, Beat] = {}
-        self.anchor: datetime | None = None  # when the first config came into force
+    """``fresh``: the very first start, before any pool was; else one is there, and its only node is gone."""
 
-    def start(self, name: str, entries: Catalog, *, host: str = "", batch_size: int = 500) -> Beat:
+    def __init__(self, *, fresh: bool = False) -> None:
+        self.clock = ManualClock(1000.0)
+        self.store = MemoryStore(
+            self.clock, start=START if fresh else START - timedelta(seconds=2 * HEARTBEAT)
+        )
+        self.beats: dict[str, Beat] = {}
+        self._tokens = 0
+        self.anchor: datetime | None = None  # when the first config came into force
+        if not fresh:
+            self._found()
+
+    def _found(self) -> None:
+        pool, recovery = MemoryPool(self.store), ""
+        for passes in (HEARTBEAT, HEARTBEAT, 0.0):
+            founder = Heartbeat(
+                node="founder",
+                host="host",
+                config="none",
+                identity="proj",
+                state=MemberState.STEADY,
+                lease=timedelta(seconds=LEASE),
+                interval=timedelta(seconds=HEARTBEAT),
+                handover=timedelta(seconds=HANDOVER),
+                info={},
+                merged=recovery,
+            )
+            recovery = pool.heartbeat(founder, known_epoch=None).recovery
+            self.clock.advance(passes)
+        pool.leave("founder")
+
+    def start(
+        self,
+        name: str,
+        entries: Catalog,
+        *,
+        host: str = "",
+        app: str = "proj",
+        batch_size: int = 500,
+        at_most_once: bool = False,
+    ) -> Beat:
         pool, ledger = MemoryPool(self.store), MemoryLedger(self.store)
+        intents = MemoryIntents(self.store)
         clock, report, outbox = PoolClock(self.clock), NodeReport({}), MemoryOutbox(self.store)
+        timing = Timing(timedelta(seconds=HEARTBEAT), timedelta(seconds=LEASE), timedelta(seconds=HANDOVER))
         membership = Membership(
-            Identity(name, host or f"host-{name}", entries.fingerprint),
+            Identity(name, host or f"host-{name}", entries.fingerprint, app),
             pool=pool,
             clock=clock,
-            lease=timedelta(seconds=LEASE),
+            timing=timing,
             info=report.snapshot,
         )
         node = Node(
@@ -93,13 +140,16 @@ class World:
             membership=membership,
             clock=clock,
             ledger=ledger,
+            intents=intents,
             outbox=outbox,
             report=report,
-            patience=Patience(timedelta(seconds=HANDOVER), timedelta(seconds=LEASE + HANDOVER)),
+            timing=timing,
             batch_size=batch_size,
+            at_most_once=at_most_once,
+            new_token=self._new_token,
             look_again=lambda: self._wake(name),
         )
-        beat = Beat(node, membership, pool, ledger, outbox, report)
+        beat = Beat(node, membership, pool, ledger, intents, outbox, report)
         self.beats[name] = beat
         self.store.listeners.append(lambda: self._wake(name))
         return beat
@@ -118,8 +168,30 @@ class World:
             for beat in list(self.beats.values()):
                 if not beat.paused:
                     self._let(beat)
-            if self.anchor is None and self.store.fence is not None:
+            if self.anchor is None and self.store.fence is not None and self.store.fence.config != "none":
                 self.anchor = self.store.fence.since
+
+    def save(self) -> dict[str, object]:
+        """All that the store holds now, as in an RDB file; messages and wakes aside."""
+        return copy.deepcopy({name: vars(self.store)[name] for name in self._stored()})
+
+    def load(self, saved: dict[str, object]) -> None:
+        """The store is restarted with what ``save`` gave."""
+        vars(self.store).update(copy.deepcopy(saved))
+        self.store.server += "+"
+
+    def _stored(self) -> set[str]:
+        kept = {
+            "clock",
+            "available",
+            "broker_available",
+            "run_id",
+            "queues",
+            "published",
+            "refused",
+            "listeners",
+        }
+        return {name for name in vars(self.store) if name not in kept and not name.startswith("_")}
 
     def fired(self) -> Counter[tuple[str, float]]:
         """How often each (entry, seconds since the start) was put on the queue."""
@@ -147,6 +219,10 @@ class World:
             except StoreError:
                 beat.next_beat = self.clock.monotonic() + 0.5
         beat.node.turn()
+
+    def _new_token(self, size: int) -> str:
+        self._tokens += 1
+        return f"{self._tokens:0{2 * size}x}"
 
     def _wake(self, name: str) -> None:
         if name in self.beats:

@@ -1,38 +1,99 @@
 --[[
-Move each cursor that is as expected, and put the messages of each such claim on the broker with it.
+Move each cursor that is as expected, and with it put the messages of each such claim on the broker, or write
+its intent, or remove the one that it undoes.
 
-KEYS    1 pool   2 cursor   3.. the queues that messages go to, each once
+KEYS    1 pool   2 cursor   3 intents   4 attempts   5.. the queues that messages go to, each once
 ARGV    1 fingerprint and 2 since (ms) of the config that the claims are made under
-        3 number n of claims   4..3+n the names of their entries, each once
-        then per claim: expected cursor, wanted cursor ('' for none), the ms before which it is early,
-        number c of commands; and c times: LPUSH, PEXPIRE or PUBLISH; index of the queue in KEYS, or the
-        channel; value
-Result  {'fenced', now in µs, config in force, since} and nothing written, if it is another one
+        3 the recovery that the claims are part of, '' for none
+        4 number n of claims   5..4+n the names of their entries, each once
+        then per claim: expected cursor, wanted cursor ('' for none), the ms before which it is early (0 if
+        it is of no occurrence), number c of commands; and c times one of
+          LPUSH or PEXPIRE, index of the queue in KEYS, value
+          PUBLISH, channel, value
+          INTENT, its field, its row; the only one of its claim
+          UNDO, the field of an intent, its token; the only one of its claim
+Result  {'fenced', now in µs, reason, ...} and nothing written, if nothing may be claimed
+          server, run_id stored          this is not the server that the pool was last seen on
+          recovery, the one under way    it is not the caller's; '' for none
+          before, since, until           what was due from since on cannot be claimed under this config
+          config, the one in force, since
         {'done', now in µs, one letter per claim in one string, {details in the order of their letters}}
           w  won: the cursor is the wanted one, by this claim or an earlier try of it
           p  won, but a part of the push did not succeed; detail: the errors
-          l  lost: the cursor is another one; detail: the stored one
+          l  lost: the cursor is another one, or the intent to undo is gone; detail: the stored cursor
           n  lost: there is no cursor
           e  early: nothing was written
           f  failed: nothing was pushed, the cursor stands; detail: the errors
 
 Atomic, because between moving a cursor and pushing its message there must be no moment in which to die.  Lua
 does not roll back, so each cursor is moved first and taken back if none of its messages could be pushed: an
-error that cannot be caught then never leaves a message without its cursor.
+error that cannot be caught then never leaves a message without its cursor.  For the same reason an intent is
+written before its cursor moves, and one that is undone is removed after it: half of either is a message that
+is sent again under its task id, never one that is lost.
 ]]
-local pool, cursor = KEYS[1], KEYS[2]
+local pool, cursor, intents, attempts = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local count = tonumber(ARGV[4])
+local FIRST = 5 + count -- where the claims begin
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local micros = string.format('%s%06d', time[1], time[2])
 
-local in_force = redis.call('HMGET', pool, 'config', 'since')
-if in_force[1] ~= ARGV[1] or in_force[2] ~= ARGV[2] then
-  return {'fenced', micros, in_force[1] or '', in_force[2] or ''}
+-- What the server calls itself; nil where it may not be asked.
+local function run_id()
+  local info = redis.pcall('INFO', 'server')
+  return type(info) == 'string' and info:match('\nrun_id:(%w+)') or nil
+end
+
+-- Whether each claim is of an occurrence that was due before `limit`, or undoes an intent.
+local function all_due_before(limit)
+  local at = FIRST
+  for _ = 1, count do
+    local due, commands = tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
+    local undoes = commands > 0 and ARGV[at + 4] == 'UNDO'
+    if not undoes and (due == 0 or due >= limit) then
+      return false
+    end
+    at = at + 4 + 3 * commands
+  end
+  return true
+end
+
+-- Why nothing may be claimed, or nil.
+local function refusal()
+  local stored = redis.call('HMGET', pool, 'config', 'since', 'before_config', 'before_since', 'before_until',
+    'run_id', 'recovery')
+  for i = 1, 7 do
+    stored[i] = stored[i] or ''
+  end
+  local config, since, before_config, before_since, before_until = unpack(stored, 1, 5)
+  local server, recovery = stored[6], stored[7]
+  local id = run_id()
+  if id and id ~= server then
+    return 'server', server, ''
+  end
+  if recovery ~= ARGV[3] then
+    return 'recovery', recovery, ''
+  end
+  if recovery ~= '' or (config == ARGV[1] and since == ARGV[2]) then
+    return nil
+  end
+  local ends = tonumber(before_until)
+  if before_config == ARGV[1] and before_since == ARGV[2] and ends and now < ends then
+    if all_due_before(tonumber(since) or 0) then
+      return nil
+    end
+    return 'before', since, before_until
+  end
+  return 'config', config, since
+end
+
+local reason, first_word, second_word = refusal()
+if reason then
+  return {'fenced', micros, reason, first_word, second_word}
 end
 
 local details = {}
-local kinds = {} -- key → its type, asked once
 
 local function detail(words)
   details[#details + 1] = words
@@ -54,41 +115,18 @@ local function move(name, row)
   end
 end
 
-local function wrong_type(first, last)
-  for at = first, last, 3 do
-    if ARGV[at] == 'LPUSH' then
-      local key = KEYS[tonumber(ARGV[at + 1])]
-      kinds[key] = kinds[key] or redis.call('TYPE', key).ok
-      if kinds[key] ~= 'list' and kinds[key] ~= 'none' then
-        return 'WRONGTYPE queue key ' .. key .. ' holds a ' .. kinds[key] .. ', not a list'
-      end
-    end
-  end
+-- Not the whole row: an intent may have been kept with its message since.
+local function holds(field, token)
+  local row = redis.call('HGET', intents, field)
+  return row and row:sub(1, 16) == token
 end
 
--- Whether a message was pushed, and the errors of what was not.
-local function push(first, last)
-  local pushed, errors = false, {}
-  for at = first, last, 3 do
-    local op, target = ARGV[at], ARGV[at + 1]
-    if op ~= 'PUBLISH' then
-      target = KEYS[tonumber(target)]
-    end
-    local reply = redis.pcall(op, target, ARGV[at + 2])
-    if type(reply) == 'table' and reply.err then
-      errors[#errors + 1] = op .. ' ' .. target .. ': ' .. reply.err
-    elseif op ~= 'PEXPIRE' then
-      pushed = true
-    end
-  end
-  return pushed, table.concat(errors, '; ')
-end
-
-local function settle(name, stored, expected, wanted, due, first, last)
+local function carry_out(name, stored, expected, wanted, due, first, last)
   if is(stored, wanted) then
     return 'w'
   end
-  if not is(stored, expected) then
+  local op = first <= last and ARGV[first] or ''
+  if not is(stored, expected) or (op == 'UNDO' and not holds(ARGV[first + 1], ARGV[first + 2])) then
     if not stored then
       return 'n'
     end
@@ -97,6 +135,19 @@ local function settle(name, stored, expected, wanted, due, first, last)
   end
   if due > now then
     return 'e'
+  end
+  if op == 'INTENT' then
+    local field, row = ARGV[first + 1], ARGV[first + 2]
+    redis.call('ZADD', attempts, row:match(' (%d+)'), field)
+    redis.call('HSET', intents, field, row)
+    move(name, wanted)
+    return 'w'
+  end
+  if op == 'UNDO' then
+    move(name, wanted)
+    redis.call('HDEL', intents, ARGV[first + 1])
+    redis.call('ZREM', attempts, ARGV[first + 1])
+    return 'w'
   end
   local wrong = wrong_type(first, last)
   if wrong then
@@ -119,14 +170,20 @@ local function settle(name, stored, expected, wanted, due, first, last)
   return 'f'
 end
 
-local count = tonumber(ARGV[3])
-local rows = count > 0 and redis.call('HMGET', cursor, unpack(ARGV, 4, 3 + count)) or {}
+local rows = {}
+if count > 0 then
+  rows = redis.call('HMGET', cursor, unpack(ARGV, 5, FIRST - 1))
+else -- the answer to nothing is whether these keys can be used at all
+  redis.call('HLEN', cursor)
+  redis.call('HLEN', intents)
+  redis.call('ZCARD', attempts)
+end
 local letters = {}
-local at = 4 + count
+local at = FIRST
 for i = 1, count do
   local first = at + 4
   local last = first + 3 * tonumber(ARGV[at + 3]) - 1
-  letters[i] = settle(ARGV[3 + i], rows[i], ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2]), first, last)
+  letters[i] = carry_out(ARGV[4 + i], rows[i], ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2]), first, last)
   at = last + 1
 end
 return {'done', micros, table.concat(letters), details}

@@ -1,88 +1,77 @@
 --[[
-Renew a node's lease, or give it up, and settle who is in the pool and which config is in force.
+Renew a node's lease, trim those that ran out, and settle what the pool agrees on.  (After pool.lua.)
 
 KEYS    1 pool   2 nodes   3 members
-ARGV    1 node id
-        2 lease in ms; 0 to leave, and then 3 to 6 are not read
-        3 host   4 fingerprint of the node's config   5 state   6 info, a JSON object
-        7 channel to wake the others on   8 schema version
-        9 the epoch that the caller knows, '' for none
-Result  {'ok', now in µs, epoch, config in force, since in ms, members or false}
-        members: {node id, end of lease in ms, row, ...}; false if the caller knows this epoch, or leaves
-        {'schema', version} and nothing written, if the pool has another schema
+ARGV    1 channel to wake the others on   2 schema version
+        3 node id   4 lease   5 interval of heartbeats   6 handover delay, all in ms
+        7 the epoch that the caller knows, '' for none
+        8 host   9 fingerprint of the node's config   10 identity   11 state   12 info, a JSON object
+        13 config and 14 since (ms) of the fence that the node remembers, '' for none
+        15 name of the recovery that the node has merged, '' for none   16 '1' if it is suspicious, else '0'
+Result  {'ok', now in µs, epoch, config in force, since in ms, config before it, since in ms, identity, name
+         of the recovery under way, members or false}; '' for none
+        members: {node id, end of lease in ms, row, ...}; false if the caller knows this epoch
+        {'newer', schema} or {'older', schema} and nothing written, if the pool has another schema; an older
+        one only as long as one of its nodes may be alive
+
+The fields of `pool`; '' or absent is none, instants are whole ms since 1970 by Redis TIME:
+  schema           version of this layout
+  identity         app and broker that this pool belongs to
+  identity_at      the last heartbeat of a node of that identity
+  config, since    the config in force from `since` on, which may lie ahead; `since` only grows
+  before_config, before_since, before_until
+                   the config in force until `since`; what was due in its time is claimable until
+                   before_until = since + lease.  A switch that is replaced before it took place leaves no
+                   trace here: the one before it stays.
+  challenger, challenger_at
+                   a config that leads the vote without being in force, and since when it has led
+  vote_at          the votes need not be counted before this, unless something changes
+  epoch, changes   names the state of the pool; counts the names that were given
+  beat_at, lease   the last heartbeat, and the lease that it asked for
+  no_trim_until    nobody is trimmed before
+  run_id           of the server that the pool was last seen on
+  recovery         name of the recovery under way
+  recovery_from, recovery_until
+                   it does not end before the one, nor last beyond the other
+  recovery_names   the nodes that it waits for, a JSON array
 
 Atomic, because a member is its lease, its row, the epoch and the config in force together: a node that read
 one without the other would compute a ring that nobody else has.
 ]]
-local pool, nodes, members = KEYS[1], KEYS[2], KEYS[3]
-local node, lease = ARGV[1], tonumber(ARGV[2])
-local leaving = lease == 0
-local LATEST = 253402300799999
-local CLOCK_TOLERANCE = 1000 -- ms; a smaller step back only lengthens leases by as much
+local node, lease, interval, handover = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
+local me = {host = ARGV[8], config = ARGV[9], identity = ARGV[10], state = ARGV[11]}
+local merged, suspicious = ARGV[15], ARGV[16] == '1'
+local changed = false
 
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-
-local function text(number)
-  return string.format('%.0f', number)
+-- The pool of an older version, whose rows name no identity, is taken over once none of its nodes can live.
+local schema = schema_is()
+if schema == 'older' and math.abs(now - (it.beat_at or 0)) > lease then
+  sound_members()
+  schema = nil
 end
-
--- An instant as this script writes them, or nil.
-local function instant(stored)
-  local ms = tonumber(stored or '')
-  if ms and ms >= 0 and ms <= LATEST and text(ms) == stored then
-    return ms
-  end
+if schema then
+  return {schema, it.schema}
 end
+local gone = not it.schema
 
-local stored = redis.call('HMGET', pool, 'schema', 'config', 'since', 'beat_at', 'no_trim_until', 'epoch')
-local schema, config, since, epoch = stored[1], stored[2], instant(stored[3]), stored[6]
-local beat_at, no_trim_until = instant(stored[4]), instant(stored[5])
-if schema and schema ~= ARGV[8] then
-  return {'schema', schema}
-end
-
--- The row of a member as a table, or nil if it is none.
-local function decoded(row)
-  if not row then
-    return nil
-  end
-  local ok, member = pcall(cjson.decode, row)
-  if ok and type(member) == 'table' and type(member.host) == 'string' and type(member.config) == 'string'
-      and type(member.state) == 'string' and type(member.joined) == 'number'
-      and member.joined >= 0 and member.joined <= LATEST and member.joined % 1 == 0 then
-    return member
-  end
-end
-
-local function remove(id)
-  return redis.call('ZREM', nodes, id) + redis.call('HDEL', members, id)
+-- '' where the server does not tell: then nothing is detected by it.
+local function run_id_of_server()
+  local info = redis.pcall('INFO', 'server')
+  return type(info) == 'string' and info:match('run_id:(%w+)') or ''
 end
 
 -- After a silence of the whole pool, or a step of the clock, the leases say nothing about who is alive.
-local function may_trim()
-  local went_back = beat_at and beat_at - now > CLOCK_TOLERANCE
+local function look_at_clock()
+  local went_back = it.beat_at and it.beat_at - now > CLOCK_TOLERANCE
   if went_back then
     for _, id in ipairs(redis.call('ZRANGEBYSCORE', nodes, text(now + lease), '+inf')) do
       redis.call('ZADD', nodes, text(now + lease), id)
     end
+    it.vote_at = nil
   end
-  if went_back or (beat_at and now - beat_at > lease) then
-    no_trim_until = now + lease
-    redis.call('HSET', pool, 'no_trim_until', text(no_trim_until))
+  if went_back or (it.beat_at and now - it.beat_at > lease) then
+    it.no_trim_until = now + lease
   end
-  return not no_trim_until or no_trim_until <= now
-end
-
-local function trim()
-  local trimmed = false
-  for _, id in ipairs(redis.call('ZRANGEBYSCORE', nodes, '-inf', text(now))) do
-    if id ~= node then
-      remove(id)
-      trimmed = true
-    end
-  end
-  return trimmed
 end
 
 local function renew()
@@ -90,88 +79,164 @@ local function renew()
   if not redis.call('ZSCORE', nodes, node) then
     before = nil
   end
-  local joined = before and before.joined or now
-  local row = '{"host":' .. cjson.encode(ARGV[3]) .. ',"config":' .. cjson.encode(ARGV[4])
-    .. ',"state":' .. cjson.encode(ARGV[5]) .. ',"joined":' .. text(joined) .. ',"info":' .. ARGV[6] .. '}'
+  me.joined = before and before.joined or now
+  if lived_before_step(me) then
+    me.joined = now - lease -- it keeps its vote
+  end
+  me.draining = before and before.draining or false
   redis.call('ZADD', nodes, text(now + lease), node)
-  redis.call('HSET', members, node, row)
-  redis.call('HSET', pool, 'schema', ARGV[8], 'beat_at', text(now))
-  return not before or before.host ~= ARGV[3] or before.config ~= ARGV[4] or before.state ~= ARGV[5]
+  redis.call('HSET', members, node, row_of(me, ARGV[12]))
+  it.schema, it.beat_at, it.lease = ARGV[2], now, lease
+  return not before or before.host ~= me.host or before.config ~= me.config
+    or before.identity ~= me.identity or before.state ~= me.state
 end
 
--- The members in the order of their leases; drops every row or lease that is not one.
-local function sound_members()
-  local rows, sound = {}, {}
-  local flat = redis.call('HGETALL', members)
-  for i = 1, #flat, 2 do
-    rows[flat[i]] = decoded(flat[i + 1])
-    if not rows[flat[i]] or not redis.call('ZSCORE', nodes, flat[i]) then
-      remove(flat[i])
-    end
+local function trim()
+  local expired = redis.call('ZRANGEBYSCORE', nodes, '-inf', text(now))
+  for _, id in ipairs(expired) do
+    remove(id)
   end
-  for _, id in ipairs(redis.call('ZRANGE', nodes, 0, -1)) do
-    if rows[id] then
-      sound[#sound + 1] = {id = id, config = rows[id].config, joined = rows[id].joined}
-    else
-      remove(id)
-    end
-  end
-  return sound
+  return #expired > 0
 end
 
--- The config of the longest-lived member, unless one of them runs the config in force.
-local function heir()
-  local eldest
+local function begin_recovery(alive_at)
+  local names = waited_for()
   for _, member in ipairs(sound_members()) do
-    if member.config == config then
-      return nil
-    end
-    if not eldest or member.joined < eldest.joined
-        or (member.joined == eldest.joined and member.id < eldest.id) then
-      eldest = member
+    if member.lease_end > alive_at then
+      names[member.id] = true
     end
   end
-  return eldest and eldest.config
+  wait_for(names)
+  it.recovery = new_name()
+  it.recovery_from, it.recovery_until = gone and now + 2 * interval or now, now + lease
+  it.challenger, it.challenger_at = nil, nil
 end
 
-local function put_in_force(new)
-  config, since = new, math.max(now, (since or 0) + 1)
-  redis.call('HSET', pool, 'config', config, 'since', text(since))
+local function needs_recovery()
+  local run_id = run_id_of_server()
+  local elsewhere = it.run_id and run_id ~= '' and run_id ~= it.run_id
+  if run_id ~= '' then
+    it.run_id = run_id
+  end
+  return gone or elsewhere or (suspicious and not it.recovery)
 end
 
-local changed
-if leaving then
-  changed = remove(node) > 0
-else
-  changed = may_trim() and trim()
-  changed = renew() or changed
-end
-if not (config and since) then
-  if not leaving then
-    put_in_force(ARGV[4])
-    changed = true
+-- What is left of the config in force where Redis lost it, or came back with an older one.  Who remembers one
+-- was of this pool, so the pool is that of its app again, whoever else came first.
+local function recall()
+  local config, since = ARGV[13], instant(ARGV[14])
+  if config == '' or not since or (it.config and since <= it.since) then
+    return false
   end
-elseif changed then
-  local new = heir()
-  if new then
-    put_in_force(new)
-  end
+  it.identity, it.identity_at = me.identity, now
+  put_in_force(config, since, lease)
+  return true
 end
 
--- The instant makes an epoch new even where Redis came back older or empty and counts again.
-if changed or not (epoch or leaving) then
-  local count = redis.pcall('HINCRBY', pool, 'changes', 1)
-  if type(count) ~= 'number' then
-    count = 1
-    redis.call('HSET', pool, 'changes', count)
+-- This node's part in the recovery; whether anything changed.
+local function recover()
+  local names = waited_for()
+  names[node] = merged ~= it.recovery or nil
+  wait_for(names)
+  it.recovery_from = math.min(it.recovery_from or 0, now + 2 * interval) -- the clock may have gone back
+  it.recovery_until = math.min(it.recovery_until or 0, now + lease)
+  local recalled = recall()
+  if now < it.recovery_until and (next(names) or now < it.recovery_from) then
+    return recalled
   end
-  epoch = text(now) .. '-' .. text(count)
-  redis.call('HSET', pool, 'epoch', epoch)
-  redis.pcall('PUBLISH', ARGV[7], 'view') -- only hurries the others: a missing right to it is no fault
+  it.recovery, it.recovery_names, it.recovery_from, it.recovery_until = nil, nil, nil, nil
+  return true
 end
+
+-- The pool changes hands when none of its own nodes has lived for a lease.
+local function settle_identity(may_trim)
+  if me.identity == it.identity then
+    it.identity_at = now
+    return false
+  end
+  it.identity_at = math.min(it.identity_at or now, now)
+  if not may_trim or now - it.identity_at <= lease then
+    return false
+  end
+  local list = sound_members()
+  if #own(list) > 0 then
+    return false
+  end
+  take_for(eldest(list).identity, list, lease)
+  return true
+end
+
+-- Whether the last switch is over: what was due before it stays claimable for a lease, unless it never began.
+local function is_over()
+  return now < it.since or (it.before_until or 0) <= now
+end
+
+-- Whether another config comes into force, for it has led for two heartbeats.
+local function challenge(list)
+  local first = leader(list, lease)
+  if first == it.config then
+    it.challenger, it.challenger_at = nil, nil
+    return false
+  end
+  if first ~= it.challenger or not it.challenger_at or it.challenger_at > now then
+    it.challenger, it.challenger_at = first, now
+  end
+  if now - it.challenger_at < 2 * interval or not is_over() then
+    return false
+  end
+  put_in_force(first, now + interval + handover, lease)
+  return true
+end
+
+-- When the vote can next turn out otherwise, if nobody comes, goes or changes.
+local function next_vote(list)
+  local led = it.challenger and it.challenger_at + 2 * interval
+  local at, divided = led and math.max(led, is_over() and 0 or it.before_until) or NEVER, false
+  for _, member in ipairs(list) do
+    divided = divided or member.config ~= it.config
+    if lived_before_step(member) then
+      at = now -- until it has renewed
+    elseif member.joined + lease > now then
+      at = math.min(at, member.joined + lease)
+    end
+  end
+  return divided and at or NEVER
+end
+
+local function settle_config()
+  local list = own(sound_members())
+  local switched = #list > 0 and (succeed(list, lease) or challenge(list))
+  it.vote_at = next_vote(list)
+  return switched
+end
+
+if it.identity == '' and me.identity ~= '' then
+  it.identity, changed = me.identity, true
+end
+look_at_clock()
+if needs_recovery() then
+  begin_recovery(it.beat_at or 0)
+  changed = true
+end
+changed = renew() or changed
+if it.recovery then
+  changed = recover() or changed
+end
+local may_trim = not it.recovery and (it.no_trim_until or 0) <= now
+if may_trim then
+  changed = trim() or changed
+end
+changed = settle_identity(may_trim) or changed
+if not it.recovery and (changed or now >= (it.vote_at or 0)) then
+  changed = settle_config() or changed
+end
+if changed or not it.epoch then
+  begin_epoch()
+end
+save()
 
 local listed = false
-if not leaving and epoch ~= ARGV[9] then
+if it.epoch ~= ARGV[7] then
   listed = {}
   local leases = redis.call('ZRANGE', nodes, 0, -1, 'WITHSCORES')
   for i = 1, #leases, 2 do
@@ -180,5 +245,9 @@ if not leaving and epoch ~= ARGV[9] then
     listed[#listed + 1] = redis.call('HGET', members, leases[i])
   end
 end
-local micros = string.format('%s%06d', time[1], time[2])
-return {'ok', micros, epoch or '', config or '', since and text(since) or '', listed}
+local before = it.before_config and it.before_since and (it.before_until or 0) > now
+return {
+  'ok', micros, it.epoch, it.config or '', it.config and text(it.since) or '',
+  before and it.before_config or '', before and text(it.before_since) or '',
+  it.identity, it.recovery or '', listed,
+}

@@ -1,0 +1,67 @@
+"""What goes into a message beside what Celery puts there.
+
+Headers ``dispatch_entry``, ``dispatch_due``, ``dispatch_node``, ``celery_beat_task`` and
+``periodic_task_name``, and a task id that is the UUIDv5 of prefix, entry and due, so that a message which is
+published again is recognisable.  Relative ``countdown`` and ``expires`` are turned into instants by the
+pool's clock, so that a node whose own clock is wrong sends none that are.
+"""
+
+from __future__ import annotations
+
+import copy
+import numbers
+from collections.abc import Mapping
+from datetime import datetime, timedelta, timezone
+from typing import Any
+from uuid import NAMESPACE_URL, uuid5
+
+from celery.beat import ScheduleEntry
+
+from celery_dispatch.core.entry import Occurrence
+from celery_dispatch.errors import EntryError
+
+__all__ = ["payload_of", "prepared", "rfc3339", "task_id"]
+
+
+def rfc3339(moment: datetime) -> str:
+    """``moment`` in UTC with milliseconds and ``Z``."""
+    return moment.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def task_id(key_prefix: str, entry: str, due: datetime) -> str:
+    """The id of an occurrence's message, equal whoever sends it."""
+    return str(uuid5(NAMESPACE_URL, f"{key_prefix}\n{entry}\n{rfc3339(due)}"))
+
+
+def payload_of(occurrence: Occurrence) -> ScheduleEntry:
+    """The entry as Celery knows it; raises ``EntryError`` if it is none."""
+    payload = occurrence.entry.payload
+    if not isinstance(payload, ScheduleEntry):
+        raise EntryError(f"The payload of {occurrence.entry.name!r} is no ScheduleEntry: {payload!r}")
+    return payload
+
+
+def prepared(occurrence: Occurrence, *, key_prefix: str, node: str, now: datetime) -> ScheduleEntry:
+    """A copy of the payload for one fire; the user's own options stay as they are."""
+    payload, name = payload_of(occurrence), occurrence.entry.name
+    entry: ScheduleEntry = object.__new__(type(payload))
+    entry.__dict__.update(payload.__dict__)
+    options = entry.options = _options(payload.options, now)
+    options.setdefault("task_id", task_id(key_prefix, name, occurrence.due))
+    headers = dict(options.get("headers") or {})
+    headers["periodic_task_name"] = headers["dispatch_entry"] = name
+    headers["dispatch_due"] = rfc3339(occurrence.due)
+    headers["dispatch_node"] = node
+    headers["celery_beat_task"] = True  # Celery sets it itself, but not in every 5.5
+    options["headers"] = headers
+    return entry
+
+
+def _options(options: Mapping[str, Any] | None, now: datetime) -> dict[str, Any]:
+    result: dict[str, Any] = dict(copy.deepcopy(options)) if options else {}
+    if isinstance(result.get("countdown"), numbers.Real):
+        result["eta"] = now + timedelta(seconds=float(result.pop("countdown")))
+    if isinstance(result.get("expires"), numbers.Real):
+        result["expires"] = now + timedelta(seconds=float(result["expires"]))
+    result["retry"] = False  # a second try would be a second message
+    return result

@@ -1,0 +1,149 @@
+"""Whether publishing an entry runs code of the user, which must run after the claim, on its winner.
+
+Code counts as the user's if it was not defined where Celery or kombu define it.  That is asked of the
+globals of the function, not of its name: a wrapper made with ``functools.wraps`` takes over the name of what
+it wraps.  What is no plain function or method is no code of theirs either.
+"""
+
+from __future__ import annotations
+
+import time
+import weakref
+from collections.abc import Iterator
+from types import FunctionType, MethodType
+from typing import Any
+
+from celery import Celery, signals
+from celery.app.routes import MapRoute
+from celery.beat import BeatLazyFunc, ScheduleEntry
+
+__all__ = ["UserCode"]
+
+_AGE = 0.2  # seconds that what was seen is believed; looking takes longer than all the rest
+_SIGNALS = {
+    name: getattr(signals, name) for name in ("before_task_publish", "after_task_publish", "task_sent")
+}
+_SCHEDULER = ("apply_entry", "apply_async", "send_task", "_send_task")
+_OWN_MEANS = ("connection", "router")  # options that bring code or a connection of their own
+
+
+class UserCode:
+    """Looks for code of the user on the way from an entry to its message; runs none of it."""
+
+    def __init__(self, app: Celery, scheduler: Any) -> None:
+        self._app: Any = app
+        self._scheduler = scheduler
+        self._common = ""
+        self._of_tasks: dict[str, str] = {}
+        self._until = 0.0
+        self._wraps_sending = False
+
+    def of(self, payload: ScheduleEntry) -> str:
+        """What of the user's runs when ``payload`` is published, in words; empty if nothing does."""
+        self._look()
+        if self._common:
+            return self._common
+        name = payload.task or ""
+        found = self._of_tasks.get(name)
+        if found is None:
+            found = self._of_tasks[name] = _of_signals(name) or _of_task(self._app.tasks.get(name))
+        return found or _of_arguments(payload)
+
+    @property
+    def wraps_sending(self) -> bool:
+        """Whether the scheduler's ``apply_entry`` is not Celery's own, and so must be called."""
+        self._look()
+        return self._wraps_sending
+
+    def _look(self) -> None:
+        """See what holds for all entries and tasks; a receiver or a patch may be added at any time."""
+        now = time.monotonic()
+        if now < self._until:
+            return
+        self._of_tasks.clear()
+        self._wraps_sending = not _is_own(self._scheduler.apply_entry, "celery.beat")
+        try:
+            self._common = next(self._of_all(), "")
+        except Exception as error:  # a setting that cannot be used; rendering will say so for each entry
+            self._common = f"it cannot be told, since {error!r} was raised"
+        self._until = now + _AGE
+
+    def _of_all(self) -> Iterator[str]:
+        app = self._app
+        if app.conf.task_always_eager:
+            yield "task_always_eager is set, so tasks run in beat itself"
+        for name in _SCHEDULER:
+            method = getattr(self._scheduler, name, None)
+            if method is not None and not _is_own(method, "celery.beat"):
+                yield f"the scheduler's {name} is overridden or patched, by {_home(method)}"
+        for method, home in (
+            (app.send_task, "celery.app.base"),
+            (app.amqp.send_task_message, "celery.app.amqp"),
+            (app.amqp.create_task_message, "celery.app.amqp"),
+            (app.amqp.Producer.publish, "kombu.messaging"),
+            (app.amqp.Producer._publish, "kombu.messaging"),
+            (type(app.amqp.router).route, "celery.app.routes"),
+        ):
+            if not _is_own(method, home):
+                name = getattr(method, "__qualname__", repr(method))
+                yield f"{name} is overridden or patched, by {_home(method)}"
+        for router in app.amqp.router.routes:
+            if type(router) is not MapRoute:
+                yield f"task_routes has a router of its own: {router!r}"
+
+
+def _of_signals(task: str) -> str:
+    for name, signal in _SIGNALS.items():
+        if signal.receivers and signal.has_listeners(task):
+            return f"the signal {name} has a receiver: {_named(signal)}"
+    return ""
+
+
+def _named(signal: Any) -> str:
+    """The receivers of a signal, by module and name."""
+    found = []
+    for _, receiver in signal.receivers:
+        function = receiver() if isinstance(receiver, weakref.ReferenceType) else receiver
+        if function is not None:
+            name = getattr(function, "__qualname__", type(function).__qualname__)
+            found.append(f"{getattr(function, '__module__', '?')}:{name}")
+    return ", ".join(found)
+
+
+def _of_arguments(payload: ScheduleEntry) -> str:
+    """Celery evaluates lazy arguments at the top level only, so they are looked for nowhere else."""
+    for values in (payload.args, payload.kwargs):
+        if isinstance(values, (list, tuple, dict)):
+            for value in values.values() if isinstance(values, dict) else values:
+                if isinstance(value, BeatLazyFunc):
+                    return "an argument is lazy: a BeatLazyFunc"
+    options = payload.options
+    if options:
+        for name in _OWN_MEANS:
+            if name in options:
+                return f"its options bring a {name} of their own"
+    return ""
+
+
+def _of_task(task: Any) -> str:
+    if task is None:
+        return ""
+    for name in ("apply_async", "shadow_name"):
+        if not _is_own(getattr(task, name), "celery.app.task"):
+            return f"the task's {name} is not Celery's own"
+    return ""
+
+
+def _is_own(function: Any, home: str) -> bool:
+    found = _home(function)
+    return found == home or found.startswith("celery_dispatch.")
+
+
+def _home(function: Any) -> str:
+    """The module that a function was defined in; the type of what only looks like one, as a proxy does."""
+    kind = type(function)
+    if kind is MethodType:
+        return _home(function.__func__)
+    if kind is FunctionType:
+        return str(function.__globals__.get("__name__", ""))
+    return f"{kind.__module__}.{kind.__qualname__}"

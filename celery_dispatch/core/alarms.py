@@ -1,0 +1,118 @@
+"""When a node has to look at each entry that it holds.
+
+The owner's alarm rings at the due, that of a helper a handover later; helpers are the standby, and everybody
+where the due lies before the switch to their own config.  An entry that fails rings again with backoff.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime, timedelta
+from typing import cast
+
+from celery_dispatch.core.catchup import Patience
+from celery_dispatch.core.clock import PoolClock
+from celery_dispatch.core.entry import Fence
+from celery_dispatch.core.recurrence import Nominal, Polled
+from celery_dispatch.core.report import NodeReport
+from celery_dispatch.core.ring import STANDBY
+from celery_dispatch.core.timeline import Item, Timeline
+from celery_dispatch.errors import EntryError
+
+__all__ = ["Alarms", "words"]
+
+logger = logging.getLogger(__name__)
+
+_LONGEST_BACKOFF = 60.0  # seconds
+
+
+def words(error: Exception) -> str:
+    """An entry's error as people read it."""
+    return str(error) if isinstance(error, EntryError) else repr(error)
+
+
+class Alarms:
+    """Sets the alarms of a timeline, under the fence that its owner sets."""
+
+    def __init__(
+        self, *, timeline: Timeline, clock: PoolClock, report: NodeReport, patience: Patience
+    ) -> None:
+        self.until: datetime | None = None
+        self._fence: Fence | None = None
+        self._timeline = timeline
+        self._clock = clock
+        self._report = report
+        self._patience = patience
+
+    def under(self, fence: Fence, *, until: datetime | None) -> None:
+        """Claim under ``fence`` from now on, and only what is due before ``until``."""
+        self._fence, self.until = fence, until
+
+    @property
+    def fence(self) -> Fence:
+        """What this node claims under; there must be one."""
+        assert self._fence is not None
+        return self._fence
+
+    def reckon(self, item: Item) -> None:
+        """Compute the item's next due from its cursor and set its alarm."""
+        was_unknown = item.failures > 0 and item.due <= item.cursor.due
+        try:
+            if item.polled:
+                now = self._clock.now()
+                is_due, wait = cast(Polled, item.entry.recurrence).poll(item.cursor.due, now)
+                item.due = now if is_due else now + wait
+            else:
+                base = item.cursor.base(item.entry.definition, self.fence)
+                item.due = cast(Nominal, item.entry.recurrence).following(item.cursor.due, base)
+        except Exception as error:  # schedules run user code
+            item.due = item.cursor.due
+            self.fail(item, words(error))
+            return
+        if was_unknown:
+            self.well(item)
+        self.ring(item, item.due)
+
+    def re_rank(self, item: Item, rank: int) -> None:
+        """The item's rank changed, or what this node claims under; its due did not."""
+        item.rank = rank
+        self.ring(item, item.due)
+
+    def ring(self, item: Item, due: datetime) -> None:
+        """Let the item's alarm ring for ``due``, unless that belongs to the next config."""
+        if self._is_next_configs(item, due):
+            self._timeline.rest(item)
+            return
+        item.order = -abs(item.order) if item.rank == STANDBY else abs(item.order)
+        helps = item.rank == STANDBY or due < self.fence.since
+        alarm = due + self._patience.handover if helps else due
+        now = self._clock.now()
+        if alarm + self._patience.handover < now:
+            self._timeline.arm(item, now, backlog=True)
+        else:
+            self._timeline.arm(item, alarm)
+
+    def is_settled(self, item: Item) -> bool:
+        """Whether there is nothing to claim: the due could not be reckoned, or belongs to the next config.
+
+        The first is tried again; what the cursor has passed is never fired.
+        """
+        if item.due <= item.cursor.due and not item.polled:
+            return True
+        return self._is_next_configs(item, item.due)
+
+    def _is_next_configs(self, item: Item, due: datetime) -> bool:
+        return self.until is not None and max(due, item.cursor.effective_from) >= self.until
+
+    def fail(self, item: Item, message: str) -> None:
+        """Note the error and try again later; the next try obeys the catch-up policy."""
+        item.failures += 1
+        wait = min(_LONGEST_BACKOFF, 0.5 * 2 ** min(item.failures, 10))
+        if self._report.error(item.entry.name, message):
+            logger.error("Entry %r cannot be fired: %s. Trying again with backoff.", item.entry.name, message)
+        self._timeline.arm(item, self._clock.now() + timedelta(seconds=wait))
+
+    def well(self, item: Item) -> None:
+        item.failures = 0
+        if self._report.well(item.entry.name):
+            logger.warning("Entry %r can be fired again", item.entry.name)

@@ -1,0 +1,217 @@
+"""Which entries a node holds, and from where each of them goes on.
+
+A new view gives a node other ranks, or another fence.  What that changes is noted at once and carried out in
+slices, so that a large schedule never keeps the loop from firing:
+
+* an entry that is not this node's any more is dropped, one whose rank changed gets another alarm;
+* an entry that is newly its own, or that goes on under another fence, has its cursor read;
+* one without a cursor is anchored where its config comes into force, and one that was buried longer than the
+  grace begins anew;
+* one whose cursor cannot be read is reported, and looked at again from time to time;
+* all that is held is compared with the ledger in turn, some hundreds each heartbeat, so that a cursor that a
+  person has reset is followed, and one that Redis has lost is missed, long before it is due.
+
+A cursor that is behind what this node knows is never taken over: the node becomes suspicious.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import timedelta
+
+from celery_dispatch.core.alarms import Alarms
+from celery_dispatch.core.clock import PoolClock
+from celery_dispatch.core.entry import Catalog, Cursor, Fence
+from celery_dispatch.core.pool import View
+from celery_dispatch.core.ports import Claim, Damaged, Ledger, Stored
+from celery_dispatch.core.recovery import is_behind
+from celery_dispatch.core.recurrence import Polled
+from celery_dispatch.core.report import NodeReport
+from celery_dispatch.core.ring import OTHER, SLOTS, slot_of
+from celery_dispatch.core.sweep import GRACE
+from celery_dispatch.core.timeline import Item, Timeline
+
+__all__ = ["Loading"]
+
+logger = logging.getLogger(__name__)
+
+_DAMAGED_WAIT = 10.0  # seconds between looks at a cursor that cannot be read
+_ANCHOR_WINDOW = timedelta(seconds=60)  # how long after a switch a name without a cursor counts as new
+_SLICE = 500  # entries whose cursors are read in one turn
+_SLICE_SECONDS = 0.05
+
+
+class Loading:
+    """Keeps a timeline in line with the view.
+
+    ``suspicious`` is set when the ledger turns out to have lost what this node knows.
+    """
+
+    def __init__(
+        self,
+        *,
+        node: str,
+        catalog: Catalog,
+        timeline: Timeline,
+        alarms: Alarms,
+        ledger: Ledger,
+        clock: PoolClock,
+        report: NodeReport,
+        interval: timedelta,
+    ) -> None:
+        self.suspicious = False
+        self._node = node
+        self._catalog = catalog
+        self._timeline = timeline
+        self._alarms = alarms
+        self._ledger = ledger
+        self._clock = clock
+        self._report = report
+        self._by_slot: dict[int, list[str]] = {}
+        for name in catalog.entries:
+            self._by_slot.setdefault(slot_of(name), []).append(name)
+        self._order = {name: order for order, name in enumerate(catalog.entries, start=1)}
+        self._mine = bytes([OTHER]) * SLOTS
+        self._pending: dict[str, bool] = {}  # name → whether its cursor must be read even if it is held
+        self._damaged: set[str] = set()
+        self._damaged_at = 0.0
+        self._interval = interval.total_seconds()
+        self._round: list[str] = []  # what is still to be compared
+        self._compare_at = 0.0
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing is left to be done."""
+        return not self._pending
+
+    def note(self, before: View | None, view: View) -> None:
+        """Note what a new view changes; the work is done in slices by ``turn``."""
+        renewed = before is None or before.own != view.own
+        again = renewed or before is None or before.until != view.until
+        must_read = renewed and view.in_force
+        for slot, names in self._by_slot.items():
+            if again or view.mine[slot] != self._mine[slot]:
+                for name in names:
+                    self._pending[name] = must_read or self._pending.get(name, False)
+        self._mine = view.mine
+
+    def turn(self, view: View) -> bool:
+        """Bring a slice of the noted entries in line with the view; whether that was the last of them.
+
+        Raises ``StoreError`` and ``FencedError``.
+        """
+        self._retry_damaged()
+        unread = self._re_rank_some(view)
+        if unread:
+            self._hold_all(view, unread, self._ledger.read(unread))
+        self._report.loading = len(self._pending)
+        if self.done and view.role.fires:
+            self._compare_some(view)
+        return self.done
+
+    def _re_rank_some(self, view: View) -> list[str]:
+        """Drop or re-rank what needs no reading; the names whose cursors must be read, a slice at most."""
+        until = self._clock.monotonic() + _SLICE_SECONDS
+        done, unread = [], []
+        for name, must_read in self._pending.items():
+            rank, item = view.mine[slot_of(name)], self._timeline.get(name)
+            if rank == OTHER:
+                self._timeline.drop(name)
+                self._damaged.discard(name)
+                self._report.well(name)
+                done.append(name)
+            elif item is not None and not must_read:
+                self._alarms.re_rank(item, rank)
+                done.append(name)
+            else:
+                unread.append(name)
+            if len(unread) == _SLICE or self._clock.monotonic() > until:
+                break
+        for name in done:
+            del self._pending[name]
+        return unread
+
+    def _hold_all(self, view: View, names: list[str], stored: Iterable[Stored]) -> None:
+        """Hold the entries whose cursors were read, after anchoring those that have none."""
+        claims = []
+        for name, cursor in zip(names, stored):
+            claim = self._opening(view, name, cursor)
+            if claim is None:
+                self._hold(view, name, cursor)
+            elif view.in_force:
+                claims.append(claim)
+            else:  # it begins, or begins anew, under the config that is about to be in force
+                self._pending.pop(name, None)
+        if not claims:
+            return
+        assert view.own is not None
+        reply = self._ledger.claim(view.own, claims)
+        for claim, result in zip(claims, reply.results):
+            self._hold(view, claim.name, result.stored)
+
+    def _opening(self, view: View, name: str, stored: Stored) -> Claim | None:
+        """The claim that an entry needs before it can be held: an anchor, unless it goes on."""
+        assert view.own is not None
+        item = self._timeline.get(name)
+        if stored is None:
+            return None if item is not None else Claim(name, None, self._anchor(name, view.own))
+        if isinstance(stored, Damaged) or not stored.is_tombstone:
+            return None
+        if view.own.since - stored.effective_from <= GRACE:
+            return None
+        return Claim(name, stored, replace(self._anchor(name, view.own), revision=stored.revision + 1))
+
+    def _anchor(self, name: str, fence: Fence) -> Cursor:
+        """Where an entry without a cursor begins: when its config comes into force.
+
+        If that was long ago the name is not new, and its cursor was removed or lost.  What was fired since is
+        then unknown, and it begins now rather than fire all of that again.
+        """
+        now = self._clock.now()
+        anchor = Cursor.anchor(self._catalog.entries[name].definition, fence.since, self._node)
+        if now - fence.since <= _ANCHOR_WINDOW:
+            return anchor
+        logger.warning("Entry %r has no cursor any more; it begins anew, now", name)
+        return replace(anchor, due=now.replace(microsecond=now.microsecond // 1000 * 1000))
+
+    def _hold(self, view: View, name: str, stored: Stored) -> None:
+        item = self._timeline.get(name)
+        if isinstance(stored, Damaged):
+            self._pending.pop(name, None)
+            self._damaged.add(name)
+            self._report.error(name, f"its cursor is damaged ({stored.reason}): {stored.raw[:200]!r}")
+            return
+        if item is not None and is_behind(stored, item.cursor):
+            self.suspicious = True  # still pending: look again when the pool has recovered
+            return
+        if stored is None:
+            return  # an anchor that another node's reset overtook: look again
+        if item is None:
+            entry = self._catalog.entries[name]
+            polled = isinstance(entry.recurrence, Polled)
+            item = Item(entry, stored, OTHER, stored.due, self._order[name], polled)
+            self._report.well(name)
+        item.cursor, item.rank = stored, view.mine[slot_of(name)]
+        self._alarms.reckon(item)
+        self._pending.pop(name, None)
+
+    def _retry_damaged(self) -> None:
+        if self._damaged and self._clock.monotonic() >= self._damaged_at:
+            self._damaged_at = self._clock.monotonic() + _DAMAGED_WAIT
+            self._pending.update(dict.fromkeys(self._damaged, True))
+            self._damaged.clear()
+
+    def _compare_some(self, view: View) -> None:
+        """See for a slice of what is held whether the ledger has it as this node knows it."""
+        if self._clock.monotonic() < self._compare_at:
+            return
+        self._compare_at = self._clock.monotonic() + self._interval
+        if not self._round:
+            self._round = [item.entry.name for item in self._timeline]
+        names, self._round = self._round[:_SLICE], self._round[_SLICE:]
+        for name, stored in zip(names, self._ledger.read(names) if names else []):
+            item = self._timeline.get(name)
+            if item is not None and item.attempt is None and stored != item.cursor:
+                self._hold(view, name, stored)

@@ -1,0 +1,305 @@
+"""Two steps: an intent between the claim and the broker, and whatever can go wrong there."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from celery_dispatch.core.entry import Cursor
+from celery_dispatch.core.ports import MemberState
+from celery_dispatch.core.report import Skip
+from celery_dispatch.errors import StoreUnavailable
+from tests.unit.world import HANDOVER, LEASE, Beat, World, catalog, entry, many
+
+NAMES = [f"e{i}" for i in range(20)]
+#: Whether the broker is the store itself, and whether publishing runs user code.
+USER_CODE, OTHER_BROKER, BOTH = (True, True), (False, False), (False, True)
+PATHS = pytest.mark.parametrize("path", [USER_CODE, OTHER_BROKER, BOTH], ids=["user code", "other", "both"])
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def on(path: tuple[bool, bool], beat: Beat) -> Beat:
+    beat.outbox.same_store, has_user_code = path
+    beat.outbox.user_code = set(NAMES) if has_user_code else set()
+    return beat
+
+
+def three(world: World, path: tuple[bool, bool], **options: Any) -> list[Beat]:
+    beats = [on(path, world.start(name, many(20), **options)) for name in "abc"]
+    world.run(2)
+    assert all(beat.membership.state is MemberState.STEADY for beat in beats)
+    return beats
+
+
+def complete(world: World, *, lag: float) -> None:
+    assert world.missing(NAMES, world.seconds() - lag) == []
+
+
+def at(beat: Beat, point: str, do: Callable[[], None], *, before: bool) -> None:
+    """Let ``do`` happen at the first call of ``port.method`` from now on, and the call then fail."""
+    port, name = point.split(".")
+    target: Any = getattr(beat, port)
+    original = getattr(target, name)
+
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        setattr(target, name, original)
+        if not before:
+            original(*args, **kwargs)
+        do()
+        raise StoreUnavailable("as the test wants it")
+
+    setattr(target, name, wrapped)
+
+
+# --- when all is well ---------------------------------------------------------------------------------------
+
+
+@PATHS
+def test_three_nodes_fire_every_occurrence_once_by_two_steps(world: World, path: tuple[bool, bool]) -> None:
+    beats = three(world, path)
+    world.run(8)
+    complete(world, lag=0.05)
+    assert world.doubled() == []
+    assert world.store.intents == {}
+    assert sum(beat.report.fired for beat in beats) == sum(world.fired().values())
+
+
+def test_user_code_runs_after_the_claim_and_on_the_winner_only(world: World) -> None:
+    beats = three(world, USER_CODE)
+    claimed: list[tuple[str, object]] = []
+    for beat in beats:
+        render = beat.outbox.render
+
+        def spy(occurrence: Any, *, now: Any, render: Any = render) -> Any:
+            cursor = world.store.cursors[occurrence.entry.name]
+            assert isinstance(cursor, Cursor)
+            assert cursor.due == occurrence.due, "rendered before it was claimed"
+            claimed.append((occurrence.entry.name, occurrence.due))
+            return render(occurrence, now=now)
+
+        beat.outbox.render = spy  # type: ignore[method-assign]
+    world.run(5)
+    assert len(claimed) == len(set(claimed)) > 80
+
+
+def test_an_entry_whose_own_code_sends_nothing_is_fired_all_the_same(world: World) -> None:
+    beat = on(USER_CODE, world.start("a", many(2)))
+    beat.outbox.unsent = {"e0"}
+    world.run(5)
+    assert world.missing(["e1"], world.seconds() - 0.1) == []
+    assert not any(name == "e0" for name, _ in world.fired())
+    assert world.store.intents == {}
+    assert beat.report.snapshot()["errors"] == {}
+
+
+# --- dying, pausing, not hearing the answer -----------------------------------------------------------------
+
+POINTS = ["ledger.claim", "intents.keep", "outbox.publish", "intents.settle"]
+
+
+def reaches(path: tuple[bool, bool], point: str) -> bool:
+    same_store, has_user_code = path
+    if point == "intents.keep":
+        return has_user_code and not same_store
+    return point != "outbox.publish" or not same_store
+
+
+@PATHS
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+@pytest.mark.parametrize("point", POINTS)
+def test_a_node_killed_at_any_point_loses_nothing(
+    world: World, path: tuple[bool, bool], point: str, before: bool
+) -> None:
+    if not reaches(path, point):
+        pytest.skip("this path does not pass there")
+    beats = three(world, path)
+    at(beats[0], point, lambda: world.kill("a"), before=before)
+    world.run(LEASE + 6)
+    assert "a" not in world.beats, "the point was never reached"
+    complete(world, lag=HANDOVER + 0.2)
+    assert world.store.intents == {}
+    may_double = not path[0] and (point, before) in {("outbox.publish", False), ("intents.settle", True)}
+    assert bool(world.doubled()) == may_double
+
+
+@PATHS
+@pytest.mark.parametrize("before", [True, False], ids=["before", "after"])
+@pytest.mark.parametrize("point", POINTS)
+def test_a_call_that_fails_at_any_point_loses_nothing_and_doubles_nothing(
+    world: World, path: tuple[bool, bool], point: str, before: bool
+) -> None:
+    if not reaches(path, point) or point == "outbox.publish":
+        pytest.skip("this path does not pass there")
+    beats = three(world, path)
+    reached = []
+    at(beats[0], point, lambda: reached.append(point), before=before)
+    world.run(6)
+    assert reached
+    complete(world, lag=HANDOVER + 0.2)
+    assert world.doubled() == []
+    assert world.store.intents == {}
+
+
+def test_a_lost_confirmation_is_answered_by_the_same_message_again(world: World) -> None:
+    beat = on(OTHER_BROKER, world.start("a", many(20)))
+    world.run(3)
+    beat.outbox.lose_confirms(3)
+    world.run(4)
+    complete(world, lag=0.5)
+    assert len(world.doubled()) == 3
+    assert world.store.intents == {}
+
+
+def test_at_most_once_drops_what_may_have_been_sent_loudly(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    beat = on(OTHER_BROKER, world.start("a", many(20), at_most_once=True))
+    world.run(3)
+    beat.outbox.lose_confirms(3)
+    world.run(4)
+    assert world.doubled() == []
+    assert world.store.intents == {}
+    assert beat.report.skips[Skip.DROPPED] == 3
+    assert caplog.text.count("is dropped: it may have been sent before") == 3
+
+
+@PATHS
+def test_a_pause_after_the_claim_does_not_send_what_others_took_over(
+    world: World, path: tuple[bool, bool]
+) -> None:
+    beats = three(world, path)
+    claim = beats[0].ledger.claim
+
+    def pausing(fence: Any, claims: Any, **options: Any) -> Any:
+        reply = claim(fence, claims, **options)
+        if any(one.intent for one in claims):
+            beats[0].ledger.claim = claim  # type: ignore[method-assign]
+            beats[0].paused = True
+            world.run(LEASE + 5)
+            beats[0].paused = False
+        return reply
+
+    beats[0].ledger.claim = pausing  # type: ignore[method-assign]
+    world.run(5)
+    complete(world, lag=HANDOVER + 0.2)
+    assert world.doubled() == []
+    assert world.store.intents == {}
+
+
+# --- the broker ---------------------------------------------------------------------------------------------
+
+
+def test_an_hour_without_a_broker_leaves_at_most_one_batch_open(world: World) -> None:
+    beats = three(world, OTHER_BROKER, batch_size=5)
+    world.store.broker_available = False
+    world.run(30)
+    assert len(world.store.intents) <= 5 * len(beats)
+    world.store.broker_available = True
+    world.run(4)
+    complete(world, lag=0.5)
+    assert world.doubled() == []
+    assert world.store.intents == {}
+
+
+def test_a_node_without_a_broker_leaves_the_ring_and_comes_back(world: World) -> None:
+    beats = three(world, OTHER_BROKER)
+    beats[0].outbox.available = False
+    world.run(8)
+    assert beats[0].membership.state is MemberState.CUT_OFF
+    complete(world, lag=HANDOVER + 0.2)
+    assert beats[1].report.owned + beats[2].report.owned == 20
+    beats[0].outbox.available = True
+    world.run(6)
+    assert beats[0].membership.state is MemberState.STEADY
+    complete(world, lag=0.1)
+    assert world.doubled() == []
+    assert beats[0].report.owned > 0
+
+
+# --- what cannot be sent ------------------------------------------------------------------------------------
+
+
+@PATHS
+def test_a_message_that_cannot_be_made_gives_its_occurrence_back(
+    world: World, path: tuple[bool, bool]
+) -> None:
+    beats = three(world, path)
+    for beat in beats:
+        beat.outbox.failing["e1"] = "the lock is taken"
+    world.run(4)
+    others = [name for name in NAMES if name != "e1"]
+    assert world.missing(others, world.seconds() - HANDOVER - 0.2) == []
+    assert any(beat.report.snapshot()["errors"] == {"e1": "the lock is taken"} for beat in beats)
+    for beat in beats:
+        beat.outbox.failing.clear()
+    world.run(20)
+    complete(world, lag=HANDOVER + 0.2)
+    assert world.doubled() == []
+    assert world.store.intents == {}
+
+
+def test_a_message_that_the_broker_refuses_gives_its_occurrence_back(world: World) -> None:
+    beat = on(OTHER_BROKER, world.start("a", many(2)))
+    world.store.refused.add("celery")
+    world.run(4)
+    assert beat.report.snapshot()["error_count"] == 2
+    world.store.refused.clear()
+    world.run(10)
+    assert world.missing(["e0", "e1"], world.seconds() - 0.1) == []
+    assert world.doubled() == []
+
+
+@pytest.mark.parametrize("path", [USER_CODE, OTHER_BROKER], ids=["not rendered", "rendered"])
+def test_an_intent_outlives_its_entry_only_if_it_was_rendered(
+    world: World, path: tuple[bool, bool], caplog: pytest.LogCaptureFixture
+) -> None:
+    beat = on(path, world.start("a", catalog(entry("e0"), fingerprint="v1")))
+    world.run(3)
+    at(beat, "ledger.claim", lambda: world.kill("a"), before=False)
+    world.run(2)
+    (left,) = world.store.intents.values()
+    successor = on(path, world.start("b", catalog(entry("new"), fingerprint="v2")))
+    with caplog.at_level(logging.ERROR):
+        world.run(2 * LEASE + 5)
+    sent = any(name == "e0" and due == left.due for name, due in world.store.messages())
+    if path == OTHER_BROKER:
+        assert sent
+    else:
+        assert not sent
+        assert "left the catalog" in caplog.text
+        assert successor.report.skips[Skip.LEFT] == 1
+    assert world.store.intents == {}
+
+
+# --- slow code ----------------------------------------------------------------------------------------------
+
+
+def test_slow_user_code_neither_stops_the_loop_nor_is_taken_over(world: World) -> None:
+    beats = three(world, USER_CODE)
+    quick = {name for name in NAMES if int(name[1:]) % 2}
+    for beat in beats:
+        beat.outbox.user_code -= quick
+        render = beat.outbox.render
+
+        def slowly(occurrence: Any, *, now: Any, render: Any = render, beat: Beat = beat) -> Any:
+            if occurrence.entry.name in beat.outbox.user_code:
+                world.clock.advance(0.3)  # everybody's time: ten entries take three seconds a second
+            return render(occurrence, now=now)
+
+        beat.outbox.render = slowly  # type: ignore[method-assign]
+    world.run(20)
+    assert world.doubled() == []
+    assert set(world.store.members) == {"a", "b", "c"}
+    for beat in beats:
+        beat.outbox.user_code.clear()
+    world.run(5)
+    complete(world, lag=HANDOVER + 1)
+    assert world.doubled() == []
+    assert world.store.intents == {}

@@ -1,0 +1,233 @@
+"""The config in force: which entries are whose when a deploy goes through the pool."""
+
+from __future__ import annotations
+
+import itertools
+from datetime import timedelta
+
+import pytest
+
+from celery_dispatch.core.entry import Catalog, Cursor
+from celery_dispatch.core.pool import Role
+from tests.unit.world import HANDOVER, LEASE, START, World, catalog, entry
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def old() -> Catalog:
+    return catalog(entry("stays"), entry("changes", 1.0, definition="one"), entry("leaves"), fingerprint="v1")
+
+
+def new() -> Catalog:
+    return catalog(entry("stays"), entry("changes", 0.5, definition="two"), entry("comes"), fingerprint="v2")
+
+
+def switched(world: World) -> float:
+    """Seconds since the start at which the config came into force that is in force now."""
+    assert world.store.fence is not None
+    return (world.store.fence.since - START).total_seconds()
+
+
+def roll(world: World, before: str, after: str, entries: Catalog) -> None:
+    """Replace the nodes of ``before`` by those of ``after``, one at a time, new ones first."""
+    for leaves, joins in zip(before, after):
+        world.start(joins, entries)
+        world.run(LEASE + 1)
+        world.stop(leaves)
+        world.run(3)
+
+
+def dues(world: World, name: str) -> list[float]:
+    return sorted(due for fired, due in world.fired() if fired == name)
+
+
+def test_a_rolling_deploy_switches_once_and_every_occurrence_belongs_to_one_config(world: World) -> None:
+    for name in "abc":
+        world.start(name, old())
+    world.run(5)
+    fences = set()
+    for leaves, joins in zip("abc", "def"):
+        world.start(joins, new())
+        for _ in range(int(LEASE) + 1):
+            world.run(1)
+            fences.add(world.store.fence)
+        world.stop(leaves)
+        for _ in range(3):
+            world.run(1)
+            fences.add(world.store.fence)
+    assert {fence.config for fence in fences if fence} == {"v1", "v2"}
+    assert len(fences) == 2
+    at = switched(world)
+    assert world.doubled() == []
+    assert world.missing(["stays"], world.seconds() - HANDOVER - 0.2) == []
+    assert max(dues(world, "leaves")) < at
+    assert at - max(dues(world, "leaves")) <= 1.0
+    assert at <= min(dues(world, "comes")) <= at + 1.0
+    changes = dues(world, "changes")
+    assert [due for due in changes if due < at] == dues(world, "leaves")
+    later = [due for due in changes if due >= at]
+    assert later[0] - at <= 0.5
+    assert {round(b - a, 3) for a, b in itertools.pairwise(later)} == {0.5}
+    lags = [beat.report.snapshot()["lag"] for beat in world.beats.values()]
+    assert max(lag["max"] for lag in lags if lag) <= HANDOVER * 1000 + 200
+
+
+def test_a_rollback_is_the_same_thing_backwards(world: World) -> None:
+    for name in "abc":
+        world.start(name, old())
+    world.run(5)
+    roll(world, "abc", "def", new())
+    roll(world, "def", "ghi", old())
+    assert world.store.fence is not None
+    assert world.store.fence.config == "v1"
+    assert world.doubled() == []
+    assert world.missing(["stays"], world.seconds() - HANDOVER - 0.2) == []
+    assert max(dues(world, "comes")) < switched(world)
+    assert dues(world, "leaves")[-1] >= world.seconds() - 1.2
+    cursor = world.store.cursors["changes"]
+    assert isinstance(cursor, Cursor)
+    assert (cursor.definition, cursor.revision) == ("one", 3)
+
+
+def test_a_canary_a_laptop_and_a_crash_looping_pod_change_nothing(world: World) -> None:
+    for name in "abc":
+        world.start(name, old())
+    world.run(LEASE + 2)
+    world.start("canary", new())
+    for i in range(6):
+        world.start(f"pod{i}", catalog(entry("rogue"), fingerprint=f"v{i + 10}"))
+        world.run(4)
+        world.kill(f"pod{i}")
+    world.run(LEASE)
+    assert world.store.fence is not None
+    assert world.store.fence.config == "v1"
+    assert not dues(world, "comes")
+    assert not dues(world, "rogue")
+    assert world.doubled() == []
+    for name in ("stays", "changes", "leaves"):
+        assert world.missing([name], world.seconds() - 0.1) == []
+
+
+def test_the_last_goodbye_of_the_old_config_switches_at_once(world: World) -> None:
+    world.start("a", old())
+    world.run(3)
+    world.start("b", new())
+    world.run(3)
+    world.stop("a")
+    left = world.seconds()
+    world.run(4)
+    assert switched(world) - left < 0.2
+    assert world.missing(["stays"], world.seconds() - 0.1) == []
+
+
+def test_the_death_of_the_only_node_of_a_config_costs_a_lease_and_a_heartbeat(world: World) -> None:
+    world.start("a", old())
+    world.run(3)
+    standing = world.start("b", new())
+    world.run(2)
+    world.kill("a")
+    died = world.seconds()
+    world.run(LEASE + 5)
+    assert switched(world) - died < LEASE + 2.5
+    assert standing.membership.view is not None
+    assert standing.membership.view.role is Role.IN_FORCE
+    assert world.missing(["stays"], world.seconds() - 0.1) == []
+
+
+def test_an_outgoing_node_that_slept_through_the_switch_fires_nothing_of_the_new_time(world: World) -> None:
+    beats = [world.start(name, old()) for name in "abc"]
+    world.run(LEASE)
+    beats[0].paused = True
+    for name in "defg":
+        world.start(name, new())
+    world.run(LEASE + 8)
+    assert world.store.fence is not None
+    assert world.store.fence.config == "v2"
+    beats[0].paused = False
+    world.run(5)
+    assert max(dues(world, "leaves")) < switched(world)
+    assert world.doubled() == []
+
+
+def test_entries_that_left_are_buried_only_when_nothing_of_them_can_be_claimed_any_more(world: World) -> None:
+    for name in "abc":
+        world.start(name, old())
+    world.run(LEASE)
+    for name in "defg":
+        world.start(name, new())
+    while world.store.fence is None or world.store.fence.config != "v2":
+        world.run(0.1)
+    world.run(world.store.fence.since.timestamp() - world.store.now().timestamp() + LEASE - 1)
+    leaving = world.store.cursors["leaves"]
+    assert isinstance(leaving, Cursor)
+    assert not leaving.is_tombstone
+    world.run(3)
+    buried = world.store.cursors["leaves"]
+    assert isinstance(buried, Cursor)
+    assert buried.is_tombstone
+
+
+def test_a_quick_rollback_fires_nothing_of_the_time_in_which_another_config_was_in_force(
+    world: World,
+) -> None:
+    slow = catalog(entry("changes", 60.0, definition="two"), entry("x"), fingerprint="v2")
+    world.start("a", old())
+    world.run(5)
+    world.stop("a")
+    world.start("b", slow)
+    world.run(LEASE + 5)
+    between = (switched(world), world.seconds())
+    world.stop("b")
+    world.start("c", old())
+    world.run(5)
+    for name in ("changes", "leaves", "stays"):
+        assert not [due for due in dues(world, name) if between[0] <= due < between[1]]
+        assert dues(world, name)[-1] > world.seconds() - 1.2
+
+
+def test_two_apps_on_one_prefix_never_mix(caplog: pytest.LogCaptureFixture) -> None:
+    world = World(fresh=True)
+    for name in "ab":
+        world.start(name, old(), app="shop")
+    world.run(6)
+    for name in "cdefg":
+        world.start(name, catalog(entry("staging"), fingerprint="v9"), app="shop-staging")
+    world.run(2 * LEASE)
+    assert not dues(world, "staging")
+    assert "belongs to shop" in caplog.text
+    assert world.missing(["stays", "leaves"], world.seconds() - 0.1) == []
+
+
+def test_a_pool_can_be_adopted_by_another_app_at_once() -> None:
+    world = World(fresh=True)
+    for name in "ab":
+        world.start(name, old(), app="shop on redis")
+    world.run(6)
+    for name in "cd":
+        world.start(name, old(), app="shop on amqp")
+    world.run(3)
+    world.beats["c"].pool.adopt("shop on amqp")
+    adopted = world.store.now()
+    world.run(5)
+    roles = {name: beat.membership.view and beat.membership.view.role for name, beat in world.beats.items()}
+    assert roles == {"a": Role.FOREIGN, "b": Role.FOREIGN, "c": Role.IN_FORCE, "d": Role.IN_FORCE}
+    assert world.doubled() == []
+    assert world.missing(["stays", "leaves"], world.seconds() - HANDOVER - 0.2) == []
+    for beat in (world.beats["a"], world.beats["b"]):
+        assert all(occurrence.due <= adopted + timedelta(seconds=0.1) for occurrence in beat.outbox.fired)
+
+
+def test_a_drained_node_lets_go_and_comes_back(world: World) -> None:
+    beats = [world.start(name, old()) for name in "abc"]
+    world.run(3)
+    assert beats[0].pool.drain("a", True)
+    world.run(2)
+    assert beats[0].report.owned == beats[0].report.standby == 0
+    assert world.missing(["stays", "leaves", "changes"], world.seconds() - 0.1) == []
+    assert beats[0].pool.drain("a", False)
+    world.run(2)
+    assert beats[0].report.owned + beats[0].report.standby > 0
+    assert world.doubled() == []
