@@ -6,7 +6,7 @@ it.  What can happen to a message instead:
 =========================  ===========================================================================
 the broker                 the message
 =========================  ===========================================================================
-``nack``                   ``UNKNOWN``: not taken, a queue is full; try later
+``nack``                   ``FULL``: not taken, a queue is full; try later
 returns it (mandatory)     ``REFUSED``: no queue is bound; its ``ack`` still comes
 closes the channel         its fault or a neighbour's: those without an answer are sent again one by one,
                            until the one that closes the channel alone is found, which is ``REFUSED``
@@ -28,7 +28,7 @@ from typing import Any
 import amqp
 
 from celery_dispatch.celery_bridge.messages import Capture
-from celery_dispatch.celery_bridge.publishing import confirmed, refused, together, unknown
+from celery_dispatch.celery_bridge.publishing import confirmed, full, refused, together, unknown
 from celery_dispatch.celery_bridge.raw_messages import RawMessage
 from celery_dispatch.core.ports import Command, Publication
 
@@ -198,7 +198,7 @@ class AmqpPublisher:
         self._answered(number, multiple, confirmed())
 
     def _on_nack(self, number: int, multiple: bool) -> None:
-        self._answered(number, multiple, unknown("the broker did not take it (nack); is a queue full?"))
+        self._answered(number, multiple, full("the broker did not take it (nack); is a queue full?"))
 
     def _answered(self, number: int, multiple: bool, outcome: Publication) -> None:
         numbers = list(takewhile(lambda sent: sent <= number, self._sent)) if multiple else [number]

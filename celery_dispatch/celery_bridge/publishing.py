@@ -33,6 +33,10 @@ def refused(detail: str) -> Publication:
     return Publication(PublicationStatus.REFUSED, detail)
 
 
+def full(detail: str) -> Publication:
+    return Publication(PublicationStatus.FULL, detail)
+
+
 def unknown(detail: str) -> Publication:
     return Publication(PublicationStatus.UNKNOWN, detail)
 
@@ -49,7 +53,7 @@ def together(parts: Sequence[Publication]) -> Publication:
         return unknown(details)
     if PublicationStatus.CONFIRMED in found or not parts:
         return confirmed(details)
-    return refused(details)
+    return full(details) if PublicationStatus.FULL in found else refused(details)
 
 
 class Publisher(Protocol):

@@ -22,6 +22,10 @@ What if this node dies, or never hears an answer?
   of a dead node.  What is stored is the truth.
 * *A pause* between claim and publishing that is longer than half a lease: the same.
 
+A message that the broker does not take, or that the user's code does not make, gives its occurrence back: the
+cursor returns, and the entry is tried again with backoff.  One that was taken over has no cursor to go back to:
+it waits if only its queue is full, and is dropped and reported otherwise.
+
 A message that was not rendered when its node died, and whose entry the catalog has no more as it was, cannot
 be made: it is dropped and reported.  With ``at_most_once`` every intent that is taken over is.
 """
@@ -64,7 +68,7 @@ class Fate(Enum):
     OPEN = "open"  #: not known; ``recover`` finds it again
     SENT = "sent"  #: on the broker, and settled
     TAKEN = "taken"  #: another node has it now
-    REFUSED = "refused"  #: it cannot be made or sent, and certainly was not; the intent is still open
+    REFUSED = "refused"  #: it cannot be made or sent now, and certainly was not; the intent is still open
 
 
 @dataclass(slots=True)
@@ -81,6 +85,7 @@ class Parcel:
     helped: bool = False
     fate: Fate = Fate.OPEN
     detail: str = ""
+    may_go_later: bool = False
 
     @property
     def key(self) -> tuple[str, datetime]:
@@ -218,8 +223,9 @@ class Delivery:
             if publication.status is PublicationStatus.CONFIRMED:
                 confirmed.append(parcel)
                 self._remember(parcel)
-            elif publication.status is PublicationStatus.REFUSED:
+            elif publication.status is not PublicationStatus.UNKNOWN:
                 parcel.refuse(publication.detail)
+                parcel.may_go_later = publication.status is PublicationStatus.FULL
             else:
                 detail = detail or publication.detail or "no answer"
         if confirmed:
@@ -273,8 +279,9 @@ class Delivery:
             self._report.taken_over(len(taken))
             parcels = [self._parcel(intent) for intent in taken]
             self.deliver(parcels, began=now)
-            self._drop([parcel for parcel in parcels if parcel.fate is Fate.REFUSED])
-            self._must_look = self._must_look or len(taken) == self._batch_size
+            refused = [parcel for parcel in parcels if parcel.fate is Fate.REFUSED]
+            self._drop([parcel for parcel in refused if not parcel.may_go_later])
+            self._must_look = self.behind or len(taken) == self._batch_size
 
     def merge(self) -> None:
         """Remove intents that Redis, being older, holds again though this node has settled them."""

@@ -239,6 +239,8 @@ class Node:
         """Log what changed for this node."""
         if view.recovery and (before is None or before.recovery != view.recovery):
             self._say_that_it_recovers(view)
+        if before is not None and before.recovery and not view.recovery:
+            logger.log(logging.WARNING if before.own else logging.INFO, "The pool has recovered")
         if before is not None and (before.role, before.own) == (view.role, view.own):
             return
         me = self._membership.identity

@@ -379,6 +379,7 @@ class Path:
 class PublicationStatus(Enum):
     CONFIRMED = "confirmed"  #: the broker has it
     REFUSED = "refused"  #: it certainly has not, and it is this message's own fault
+    FULL = "full"  #: it would not take this one now, but may later; others are not concerned
     UNKNOWN = "unknown"  #: it was not sent, or no confirmation came
 
 

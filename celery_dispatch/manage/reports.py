@@ -70,8 +70,8 @@ class Lag:
 class NodeReport:
     """One node; what it says of itself is ``None`` or 0 where it says nothing.
 
-    ``name`` is what its settings call it, ``identity`` names its app and broker, ``recovered`` is when it last
-    saw the pool recover.  ``in_force``: it is of this pool and runs the config that is in force now.
+    ``name`` is what its settings call it, ``identity`` names its app and broker, ``recovered`` is when it
+    last saw the pool recover.  ``in_force``: it is of this pool and runs the config that is in force now.
     ``entries`` and ``standby`` count those that it owns and stands by for, ``fired`` and ``skipped`` its own
     occurrences since it started.
     """

@@ -20,7 +20,7 @@ class MemoryOutbox(MemoryPort):
     ``same_store`` and ``user_code``, the names of entries, decide what ``path`` answers.  ``failing`` maps
     names to the message of the ``EntryError`` that rendering them raises, ``unsent`` names those that render
     to nothing.  ``rendered`` and ``fired`` collect the occurrences that were rendered, and those whose
-    messages are on the broker.  The broker is away while ``MemoryStore.broker_available`` is false.
+    messages are on the broker.  While ``full`` is true the broker takes no message.  The broker is away while ``MemoryStore.broker_available`` is false.
     """
 
     def __init__(self, store: MemoryStore, *, queue: str = "celery", same_store: bool = True) -> None:
@@ -30,6 +30,7 @@ class MemoryOutbox(MemoryPort):
         self.user_code: set[str] = set()
         self.failing: dict[str, str] = {}
         self.unsent: set[str] = set()
+        self.full = False
         self.rendered: list[Occurrence] = []
         self.fired: list[Occurrence] = []
         self._lost_confirms = 0
@@ -72,6 +73,8 @@ class MemoryOutbox(MemoryPort):
     def _publish(self, commands: Sequence[Command]) -> Publication:
         if not self._reachable():
             return Publication(PublicationStatus.UNKNOWN, "the broker in memory is not available")
+        if self.full:
+            return Publication(PublicationStatus.FULL, "the queue is full")
         refused = [command.key for command in commands if command.key in self.store.refused]
         if refused:
             return Publication(PublicationStatus.REFUSED, f"{', '.join(refused)}: refused")

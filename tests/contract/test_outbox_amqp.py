@@ -267,7 +267,7 @@ def test_a_full_queue_does_not_take_the_message_now(
     full = f"{queue}-full"
     messages = [render(outbox, app, queue=full, task_id=f"t-{number}") for number in range(2)]
     publications = outbox.publish([*messages, render(outbox, app)])
-    assert statuses(publications) == [CONFIRMED, UNKNOWN, CONFIRMED]
+    assert statuses(publications) == [CONFIRMED, PublicationStatus.FULL, CONFIRMED]
     assert "full" in publications[1].detail
     rabbitmq.purge(full)
     outbox.connect()

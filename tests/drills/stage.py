@@ -272,8 +272,8 @@ class Stage:
         try:
             wait_until(lambda: not self.cluster.redis.hlen(self.cluster.key("intents")), 2, every=0.001)
         except AssertionError:
-            rows = self.cluster.redis.hgetall(self.cluster.key("intents"))
-            self.complaints.append(f"open intents are left: {rows}")
+            left = self.cluster.redis.hkeys(self.cluster.key("intents"))
+            self.complaints.append(f"open intents are left: {left}")
 
     def _look_for_marks(self, arrivals: Sequence[Arrival]) -> None:
         """A drill with user code that did not run shows nothing."""

@@ -256,6 +256,38 @@ def test_a_message_that_the_broker_refuses_gives_its_occurrence_back(world: Worl
     assert world.doubled() == []
 
 
+def test_a_full_queue_gives_its_occurrences_back_and_stops_nobody(world: World) -> None:
+    beats = three(world, OTHER_BROKER)
+    for beat in beats:
+        beat.outbox.full = True
+    world.run(5)
+    assert world.store.intents == {}
+    assert all(beat.membership.state is MemberState.STEADY for beat in beats)
+    assert all(beat.report.outage is None for beat in beats)
+    for beat in beats:
+        beat.outbox.full = False
+    world.run(20)
+    complete(world, lag=HANDOVER + 0.2)
+    assert world.doubled() == []
+
+
+def test_what_was_taken_over_waits_for_a_full_queue(world: World) -> None:
+    beats = three(world, OTHER_BROKER)
+    at(beats[0], "ledger.claim", lambda: world.kill("a"), before=False)
+    while "a" in world.beats:
+        world.run(0.1)
+    for beat in beats[1:]:
+        beat.outbox.full = True
+    world.run(LEASE + 4)
+    assert world.store.intents
+    for beat in beats[1:]:
+        beat.outbox.full = False
+    world.run(LEASE + 20)
+    complete(world, lag=HANDOVER + 0.2)
+    assert world.doubled() == []
+    assert world.store.intents == {}
+
+
 @pytest.mark.parametrize("path", [USER_CODE, OTHER_BROKER], ids=["not rendered", "rendered"])
 def test_an_intent_outlives_its_entry_only_if_it_was_rendered(
     world: World, path: tuple[bool, bool], caplog: pytest.LogCaptureFixture
