@@ -22,9 +22,9 @@ What if this node dies, or never hears an answer?
   of a dead node.  What is stored is the truth.
 * *A pause* between claim and publishing that is longer than half a lease: the same.
 
-A message that the broker does not take, or that the user's code does not make, gives its occurrence back: the
-cursor returns, and the entry is tried again with backoff.  One that was taken over has no cursor to go back to:
-it waits if only its queue is full, and is dropped and reported otherwise.
+A message that the broker does not take, or that the user's code does not make, gives its occurrence back:
+the cursor returns, and the entry is tried again with backoff.  One that was taken over has no cursor to go
+back to: it waits if only its queue is full, and is dropped and reported otherwise.
 
 A message that was not rendered when its node died, and whose entry the catalog has no more as it was, cannot
 be made: it is dropped and reported.  With ``at_most_once`` every intent that is taken over is.
