@@ -24,6 +24,7 @@ __all__ = ["Alarms", "words"]
 logger = logging.getLogger(__name__)
 
 _LONGEST_BACKOFF = 60.0  # seconds
+_LAST_OF_THE_OLD = 1.2  # handovers after a switch in which the old config's standbys come to an end
 
 
 def words(error: Exception) -> str:
@@ -86,6 +87,9 @@ class Alarms:
         item.order = -abs(item.order) if item.rank == STANDBY else abs(item.order)
         helps = item.rank == STANDBY or due < self.fence.since
         alarm = due + self._patience.handover if helps else due
+        if item.cursor.definition != item.entry.definition:
+            # After the first claim under the new definition nothing can be claimed under the old one.
+            alarm = max(alarm, self.fence.since + _LAST_OF_THE_OLD * self._patience.handover)
         now = self._clock.now()
         if alarm + self._patience.handover < now:
             self._timeline.arm(item, now, backlog=True)

@@ -26,8 +26,9 @@ A message that the broker does not take, or that the user's code does not make, 
 the cursor returns, and the entry is tried again with backoff.  One that was taken over has no cursor to go
 back to: it waits if only its queue is full, and is dropped and reported otherwise.
 
-A message that was not rendered when its node died, and whose entry the catalog has no more as it was, cannot
-be made: it is dropped and reported.  With ``at_most_once`` every intent that is taken over is.
+A message that was not rendered when its node died, and whose entry the catalog has no more as it was,
+cannot be made: it is dropped and reported.  With ``at_most_once`` so is a message that is taken over and may
+have been published before: one that was rendered, for a broker that is not the ledger's own Redis.
 """
 
 from __future__ import annotations
@@ -161,7 +162,9 @@ class Delivery:
         while waiting and self._clock.monotonic() < limit:
             some, waiting = self._render_some(waiting)
             if self._clock.monotonic() - began > self._lease.total_seconds() / 2:
-                break  # somebody may have taken them over
+                some = [
+                    parcel for parcel in some if parcel.path.same_store
+                ]  # others may have taken them over
             self._push([parcel for parcel in some if parcel.path.same_store])
             self._publish([parcel for parcel in some if not parcel.path.same_store])
         left = sum(parcel.fate is Fate.OPEN for parcel in parcels)
@@ -242,6 +245,11 @@ class Delivery:
         """Its message, as far as this node has not sent it before."""
         return () if parcel.key in self._published else parcel.intent.commands or ()
 
+    def forget(self, parcels: Sequence[Parcel]) -> None:
+        """These were claimed anew, after a reset: that they were sent before does not count."""
+        for parcel in parcels:
+            self._published.pop(parcel.key, None)
+
     def _remember(self, parcel: Parcel) -> None:
         self._published[parcel.key] = None
         while len(self._published) > _REMEMBERED:
@@ -285,11 +293,9 @@ class Delivery:
 
     def merge(self) -> None:
         """Remove intents that Redis, being older, holds again though this node has settled them."""
-        mine = self._intents.take_over(
-            self._node, token=self._new_token(6), older_than=timedelta.max, limit=self._batch_size
-        )
         self._must_look = True
-        sent = [Settlement(intent) for intent in mine if (intent.name, intent.due) in self._published]
+        _, found = self._intents.read(_REMEMBERED)
+        sent = [Settlement(intent) for intent in found if (intent.name, intent.due) in self._published]
         if sent:
             self._intents.settle(sent)
 
@@ -303,7 +309,7 @@ class Delivery:
         parcel = Parcel(intent, path, occurrence, helped=True)
         if (intent.name, intent.due) in self._published:
             return parcel
-        if self._at_most_once:
+        if self._at_most_once and intent.commands is not None and not path.same_store:
             parcel.refuse("it may have been sent before, and dispatch_delivery is at_most_once")
         elif intent.commands is None and occurrence is None:
             parcel.refuse("its entry left the catalog before its message was made")

@@ -257,6 +257,7 @@ class Firing:
         if not bids:
             return
         parcels = [_parcel(bid) for bid in bids]
+        self._delivery.forget(parcels)
         self._delivery.deliver(parcels, began=began)
         refused = [(bid, parcel) for bid, parcel in zip(bids, parcels) if parcel.fate is Fate.REFUSED]
         if not refused:

@@ -163,7 +163,7 @@ class Node:
                 self._recover(view)
             else:
                 self._work(view)
-            self._recovered()
+                self._recovered()
         except FencedError:
             self._report.count_error(ErrorKind.FENCED)
             self._look_again()
@@ -183,7 +183,7 @@ class Node:
         if self._firing.suspicious or self._loading.suspicious:
             self._suspect()
         elif view.in_force and view.mine[0] == OWNER and self._membership.state is MemberState.STEADY:
-            self._sweeper.turn(self._alarms.fence)
+            self._sweeper.turn(self._alarms.fence, self._merged)
 
     def _loaded(self, view: View) -> None:
         """Everything that the view gives this node is on its timeline."""
@@ -294,7 +294,7 @@ class Node:
             return min(pause, _LONGEST_WAIT)
         if self._view is not None and self._view.recovery:
             return _LONGEST_WAIT if self._merged == self._view.recovery else 0.0
-        if not self._loading.done:
+        if not self._loading.done or self._sweeper.is_under_way:
             return 0.0
         alarm = self._timeline.next_alarm()
         if alarm is None:

@@ -238,9 +238,13 @@ class Membership:
             handover=self._timing.handover,
             info=self._info(),
             remembered=self._remembered,
+            draining=self._is_drained(),
             merged=self._merged,
             suspicious=suspicious,
         )
+
+    def _is_drained(self) -> bool:
+        return any(member.draining for member in self._members if member.id == self.identity.node)
 
     def _take(self, pulse: Pulse) -> bool:
         """Whether the pulse brings a new view."""

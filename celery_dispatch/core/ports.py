@@ -76,7 +76,8 @@ class Heartbeat:
 
     ``interval`` and ``handover`` are its settings; the pool needs them to say when a switch takes place.
     ``remembered`` is the config in force by its last pulse: all that is left of it where Redis lost it.
-    ``merged`` names the recovery that this node is done with.  ``suspicious``: this node knows a cursor that
+    ``draining``: it was, by its last pulse; believed where the pool has lost its row.  ``merged`` names the
+    recovery that this node is done with.  ``suspicious``: this node knows a cursor that
     the ledger has lost, so a recovery must begin.
     """
 
@@ -90,6 +91,7 @@ class Heartbeat:
     handover: timedelta
     info: Mapping[str, object]
     remembered: Fence | None = None
+    draining: bool = False
     merged: str = ""
     suspicious: bool = False
 
@@ -152,8 +154,8 @@ class Pool(Protocol):
         there are none, all live ones of that identity.  The config with most voters leads; of equals the one
         in force, else that of the longest-lived node.  Another one that has led for two heartbeats comes into
         force at now + heartbeat + handover; what was due before then stays claimable under the old one for a
-        lease, and no further vote switches before that is over.  If no live node runs the one in force, the
-        leader comes into force at once.
+        lease, and no further vote switches before that is over and the cursors were swept (two heartbeats).
+        If no live node runs the one in force, the leader comes into force at once.
 
         *Recovery.*  Begins where the server is not the one that the pool was last seen on, the pool is gone,
         or a node is suspicious.  It ends when every live node, and every one that was alive when the pool was

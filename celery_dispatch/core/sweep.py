@@ -1,15 +1,16 @@
 """Bringing the cursors in line with the config in force, once nothing of the one before can be claimed.
 
-One node does it, the owner of slot 0, a page a turn, from a lease after each switch on and then once an hour:
+One node does it, the owner of slot 0, a page a turn, from a lease after each switch on, again after a
+recovery, and then once an hour:
 
 * the cursor of an entry that left is *buried*: the tombstone keeps its counts and its place, so that an
   entry that comes back within the grace goes on; after the grace it is removed, and the entry starts anew;
 * the cursor of an entry that changed, and was not claimed since, *takes* its new definition: should the old
   one come back, what it had been due for meanwhile was nobody's.
 
-Dying half-way costs nothing: whoever owns slot 0 next begins again, and to do it twice is to do it once.  A
-config that is gone again within a lease, with all of its nodes, leaves no trace: its time counts as that of
-the one that comes back.
+Dying half-way costs nothing: whoever owns slot 0 next begins again, and to do it twice is to do it once.  No
+vote switches until there was time to sweep.  A config that is gone again before it was swept, most likely
+with all of its nodes and within a lease, leaves no trace: its time counts as that of the one that comes back.
 """
 
 from __future__ import annotations
@@ -40,23 +41,32 @@ class Sweeper:
         self._catalog = catalog
         self._ledger = ledger
         self._clock = clock
-        self._fence: Fence | None = None
+        self._swept: tuple[Fence, str] | None = None
         self._position = 0
         self._next = 0.0
 
-    def turn(self, fence: Fence) -> None:
-        """Sweep one page, if it is time to.  Raises ``StoreError`` and ``FencedError``."""
-        if fence != self._fence:
-            self._fence, self._position, self._next = fence, 0, 0.0
+    @property
+    def is_under_way(self) -> bool:
+        """Whether there are more pages to be swept."""
+        return self._position > 0
+
+    def turn(self, fence: Fence, recovery: str) -> None:
+        """Sweep one page, if it is time to; ``recovery`` names the last one that the pool went through.
+
+        Raises ``StoreError`` and ``FencedError``.
+        """
+        if (fence, recovery) != self._swept:
+            self._swept, self._position, self._next = (fence, recovery), 0, 0.0
         if not self._position and self._clock.monotonic() < self._next:
             return
         if self._clock.now() < fence.since + self._lease:
             return
-        self._position, rows = self._ledger.scan(self._position, _PAGE)
+        position, rows = self._ledger.scan(self._position, _PAGE)
         now = self._clock.now()
         claims = {name: claim for name, row in rows if (claim := self._verdict(name, row, fence, now))}
         if claims:
             self._ledger.claim(fence, list(claims.values()))
+        self._position = position
         if not self._position:
             self._next = self._clock.monotonic() + _EVERY
 

@@ -43,6 +43,7 @@ class PoolScripts:
             *_remembered(beat.remembered),
             beat.merged,
             int(beat.suspicious),
+            int(beat.draining),
         )
         return Pulse(
             now=from_micros(int(micros)),

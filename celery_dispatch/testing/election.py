@@ -51,7 +51,8 @@ class Election:
             return False
         if leader != store.challenger or store.challenger_at is None or store.challenger_at > now:
             store.challenger, store.challenger_at = leader, now
-        over = now < store.fence.since or store.before_until is None or store.before_until <= now
+        sweep = 2 * interval
+        over = now < store.fence.since or store.before_until is None or store.before_until + sweep <= now
         if now - store.challenger_at < 2 * interval or not over:
             return False
         self.put_in_force(leader, now + interval + handover)

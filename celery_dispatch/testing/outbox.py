@@ -20,7 +20,8 @@ class MemoryOutbox(MemoryPort):
     ``same_store`` and ``user_code``, the names of entries, decide what ``path`` answers.  ``failing`` maps
     names to the message of the ``EntryError`` that rendering them raises, ``unsent`` names those that render
     to nothing.  ``rendered`` and ``fired`` collect the occurrences that were rendered, and those whose
-    messages are on the broker.  While ``full`` is true the broker takes no message.  The broker is away while ``MemoryStore.broker_available`` is false.
+    messages are on the broker.  While ``full`` is true the broker
+    takes no message; it is away while ``MemoryStore.broker_available`` is false.
     """
 
     def __init__(self, store: MemoryStore, *, queue: str = "celery", same_store: bool = True) -> None:

@@ -163,7 +163,7 @@ class _Heartbeat:
             config=beat.config,
             identity=beat.identity,
             state=beat.state,
-            draining=before.draining if before else False,
+            draining=before.draining if before else beat.draining,
             joined=self._joined(before),
             lease_end=self._now + beat.lease,
             info=dict(beat.info),

@@ -288,7 +288,7 @@ def test_a_switch_back_waits_until_nothing_is_claimable_under_the_config_before(
     late = beat("late")
     live(world, 2, *old, *new[2:], late)
     assert (in_force(world), challenger(world)) == ("v2", "v1"), "whatever changes meanwhile"
-    live(world, 2, *old, *new[2:], late)
+    live(world, 6, *old, *new[2:], late)
 
     assert (in_force(world), challenger(world)) == ("v1", "")
     before = world.pool.read().before

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -335,3 +337,53 @@ def test_slow_user_code_neither_stops_the_loop_nor_is_taken_over(world: World) -
     complete(world, lag=HANDOVER + 1)
     assert world.doubled() == []
     assert world.store.intents == {}
+
+
+def test_code_that_takes_longer_than_half_a_lease_still_sends_on_the_ledgers_own_redis(world: World) -> None:
+    names = ["e0", "e1", "e2", "e3"]
+    for name in "ab":
+        beat = world.start(name, catalog(*(entry(each, 20.0) for each in names)))
+        beat.outbox.user_code = set(names)
+        render = beat.outbox.render
+
+        def slowly(occurrence: Any, *, now: Any, render: Any = render) -> Any:
+            if occurrence.entry.name == "e0":
+                world.clock.advance(LEASE / 2 + 0.5)
+            return render(occurrence, now=now)
+
+        beat.outbox.render = slowly  # type: ignore[method-assign]
+    world.run(100)
+    assert world.doubled() == []
+    assert {name: sum(fired == name for fired, _ in world.fired()) >= 3 for name in names} == dict.fromkeys(
+        names, True
+    )
+
+
+def test_at_most_once_drops_nothing_that_cannot_have_been_sent(world: World) -> None:
+    names = [f"e{i}" for i in range(60)]
+    beat = world.start("a", catalog(*(entry(name, 30.0) for name in names)), at_most_once=True)
+    beat.outbox.user_code = set(names)
+    render = beat.outbox.render
+
+    def slowly(occurrence: Any, *, now: Any) -> Any:
+        world.clock.advance(0.1)  # more than can be made before the rest is left to the next turn
+        return render(occurrence, now=now)
+
+    beat.outbox.render = slowly  # type: ignore[method-assign]
+    world.run(70)
+    assert beat.report.skips[Skip.DROPPED] == 0
+    assert world.missing(names, 61, every=30.0) == []
+    assert world.doubled() == []
+
+
+@pytest.mark.parametrize("path", [(True, False), USER_CODE, OTHER_BROKER])
+def test_a_reset_into_the_past_sends_again(world: World, path: tuple[bool, bool]) -> None:
+    on(path, world.start("a", catalog(entry("e0", 10.0))))
+    world.run(35)
+    sent = len(world.store.messages())
+    cursor = world.store.cursors["e0"]
+    assert isinstance(cursor, Cursor)
+    past = cursor.due - timedelta(seconds=20)
+    world.store.cursors["e0"] = replace(cursor, due=past, revision=cursor.revision + 1)
+    world.run(4)
+    assert len(world.store.messages()) == sent + 2

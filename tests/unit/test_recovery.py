@@ -151,6 +151,50 @@ def test_an_intent_that_comes_back_with_an_old_redis_is_not_sent_again(world: Wo
     assert world.store.intents == {}
 
 
+@pytest.mark.parametrize("same_store", [True, False])
+def test_an_old_intent_is_not_sent_again_by_another_node_than_the_one_that_sent_it(
+    world: World, same_store: bool
+) -> None:
+    for name in "abc":
+        beat = world.start(name, many(20))
+        beat.outbox.same_store, beat.outbox.user_code = same_store, set(NAMES) if same_store else set()
+    world.run(3)
+    saved: dict[str, object] = {}
+    sender = world.beats["a"]
+    port, method = (sender.intents, "settle") if same_store else (sender.outbox, "publish")
+    original = getattr(port, method)
+
+    def spy(*args: object) -> object:
+        if not saved:
+            saved.update(world.save())
+        return original(*args)
+
+    setattr(port, method, spy)
+    world.run(2 * LEASE)
+    assert saved["intents"]
+    world.load(saved)
+    sender.next_beat = world.clock.monotonic() + 1.0  # the others merge first
+    world.run(2 * LEASE)
+    check(world, lag=0.1)
+    assert world.store.intents == {}
+
+
+def test_tombstones_that_redis_lost_are_written_again(world: World) -> None:
+    world.start("a", catalog(entry("stays"), entry("leaves"), fingerprint="v1"))
+    world.run(5)
+    world.stop("a")
+    for name in "bc":
+        world.start(name, catalog(entry("stays"), fingerprint="v2"))
+    world.run(LEASE - 1)
+    saved = world.save()
+    world.run(5)
+    world.load(saved)
+    world.run(10)
+    buried = world.store.cursors["leaves"]
+    assert isinstance(buried, Cursor)
+    assert buried.is_tombstone
+
+
 def test_a_cursor_that_is_lost_is_missed_long_before_it_is_due(world: World) -> None:
     for name in "abc":
         world.start(name, many(20, every=3600.0))

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
 
-from celery_dispatch.core.entry import Catalog, Cursor
+from celery_dispatch.core.entry import Catalog, Cursor, Fence
 from celery_dispatch.core.pool import Role
+from celery_dispatch.core.ports import Claim, ClaimReply
+from celery_dispatch.errors import StoreUnavailable
 from tests.unit.world import HANDOVER, LEASE, START, World, catalog, entry
 
 
@@ -186,6 +189,67 @@ def test_a_quick_rollback_fires_nothing_of_the_time_in_which_another_config_was_
     for name in ("changes", "leaves", "stays"):
         assert not [due for due in dues(world, name) if between[0] <= due < between[1]]
         assert dues(world, name)[-1] > world.seconds() - 1.2
+
+
+@pytest.mark.parametrize("phase", [0.0, 0.2, 0.4, 0.6, 0.8])
+@pytest.mark.parametrize("early", [0.3, 0.6])
+def test_a_changed_entry_is_fired_up_to_the_switch_though_its_owner_dies_just_before(
+    world: World, phase: float, early: float
+) -> None:
+    for name in "abc":
+        world.start(name, old())
+    world.run(12 + phase)
+    for name in "defg":
+        world.start(name, new())
+    while world.store.fence is None or world.store.fence.config != "v2":
+        world.run(0.05)
+    world.run(switched(world) - early - world.seconds())
+    view = world.beats["a"].membership.view
+    assert view is not None
+    world.kill(str(view.ranks.owner("changes")))
+    world.run(8)
+    changes = dues(world, "changes")
+    assert [due for due in changes if due < switched(world)] == [
+        due for due in dues(world, "stays") if due < switched(world)
+    ]
+    assert world.doubled() == []
+
+
+def test_a_page_of_cursors_whose_burial_failed_is_swept_again(world: World) -> None:
+    rare = [entry(f"f{i}", 3600.0) for i in range(600)]
+    world.start("a", catalog(entry("leaves"), *rare, fingerprint="v1"))
+    world.run(3)
+    world.stop("a")
+    beat = world.start("b", catalog(*rare, fingerprint="v2"))
+    world.run(LEASE - 1)
+    claim, failed = beat.ledger.claim, []
+
+    def failing(fence: Fence, claims: Sequence[Claim], **options: str) -> ClaimReply:
+        if not failed and any(one.name == "leaves" for one in claims):
+            failed.append(True)
+            raise StoreUnavailable("a request is lost")
+        return claim(fence, claims, **options)
+
+    beat.ledger.claim = failing  # type: ignore[method-assign]
+    world.run(10)
+    assert failed
+    buried = world.store.cursors["leaves"]
+    assert isinstance(buried, Cursor)
+    assert buried.is_tombstone
+
+
+def test_a_drained_node_that_slept_past_its_lease_is_still_drained(world: World) -> None:
+    beats = [world.start(name, old()) for name in "abc"]
+    world.run(3)
+    assert beats[0].pool.drain("a", True)
+    world.run(3)
+    beats[0].paused = True
+    world.run(LEASE + 3)
+    assert "a" not in world.store.members
+    beats[0].paused = False
+    world.run(4)
+    assert world.store.members["a"].draining
+    assert beats[0].report.owned == 0
 
 
 def test_two_apps_on_one_prefix_never_mix(caplog: pytest.LogCaptureFixture) -> None:

@@ -8,6 +8,7 @@ ARGV    1 channel to wake the others on   2 schema version
         8 host   9 fingerprint of the node's config   10 identity   11 state   12 info, a JSON object
         13 config and 14 since (ms) of the fence that the node remembers, '' for none
         15 name of the recovery that the node has merged, '' for none   16 '1' if it is suspicious, else '0'
+        17 '1' if the node was draining when it last looked, else '0'; for where its row is gone
 Result  {'ok', now in µs, epoch, config in force, since in ms, config before it, since in ms, identity, name
          of the recovery under way, members or false}; '' for none
         members: {node id, end of lease in ms, row, ...}; false if the caller knows this epoch
@@ -83,7 +84,11 @@ local function renew()
   if lived_before_step(me) then
     me.joined = now - lease -- it keeps its vote
   end
-  me.draining = before and before.draining or false
+  if before then
+    me.draining = before.draining or false
+  else
+    me.draining = ARGV[17] == '1'
+  end
   redis.call('ZADD', nodes, text(now + lease), node)
   redis.call('HSET', members, node, row_of(me, ARGV[12]))
   it.schema, it.beat_at, it.lease = ARGV[2], now, lease
@@ -166,9 +171,10 @@ local function settle_identity(may_trim)
   return true
 end
 
--- Whether the last switch is over: what was due before it stays claimable for a lease, unless it never began.
-local function is_over()
-  return now < it.since or (it.before_until or 0) <= now
+-- When the last switch is over: what was due before it stays claimable for a lease, and then the cursors are
+-- swept; unless it never began.
+local function over_at()
+  return now < it.since and 0 or (it.before_until or -2 * interval) + 2 * interval
 end
 
 -- Whether another config comes into force, for it has led for two heartbeats.
@@ -181,7 +187,7 @@ local function challenge(list)
   if first ~= it.challenger or not it.challenger_at or it.challenger_at > now then
     it.challenger, it.challenger_at = first, now
   end
-  if now - it.challenger_at < 2 * interval or not is_over() then
+  if now - it.challenger_at < 2 * interval or over_at() > now then
     return false
   end
   put_in_force(first, now + interval + handover, lease)
@@ -191,7 +197,7 @@ end
 -- When the vote can next turn out otherwise, if nobody comes, goes or changes.
 local function next_vote(list)
   local led = it.challenger and it.challenger_at + 2 * interval
-  local at, divided = led and math.max(led, is_over() and 0 or it.before_until) or NEVER, false
+  local at, divided = led and math.max(led, over_at()) or NEVER, false
   for _, member in ipairs(list) do
     divided = divided or member.config ~= it.config
     if lived_before_step(member) then
