@@ -6,6 +6,7 @@ only when Redis has let it in and the broker answers, so that a beat with a wron
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import socket
@@ -182,6 +183,9 @@ class Running:
             self._waiting = str(error)
             return False
         logger.log(logging.WARNING if self._waiting else logging.INFO, "%s", self._welcome)
+        # App and schedule are here for good.  The collector would go through all of them whenever the ring is
+        # computed, while entries whose owner has just left wait for it.
+        gc.freeze()
         self._keeper.start()
         self._joined = True
         return True

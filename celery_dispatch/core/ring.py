@@ -49,15 +49,13 @@ class Ranks:
 
     def of(self, node: str) -> bytes:
         """The rank of ``node`` in each slot: ``OWNER``, ``STANDBY`` or ``OTHER``."""
-        ranks = bytearray([OTHER]) * SLOTS
-        if node in self.nodes:
-            me = self.nodes.index(node)
-            for slot, (owner, standby) in enumerate(zip(self.owners, self.standbys)):
-                if owner == me:
-                    ranks[slot] = OWNER
-                elif standby == me:
-                    ranks[slot] = STANDBY
-        return bytes(ranks)
+        if node not in self.nodes:
+            return bytes([OTHER]) * SLOTS
+        me = self.nodes.index(node)
+        places = zip(self.owners, self.standbys)
+        return bytes(
+            [OWNER if first == me else STANDBY if second == me else OTHER for first, second in places]
+        )
 
     def owner(self, name: str) -> str | None:
         """The owner of an entry, if any node is on the ring."""
