@@ -28,6 +28,7 @@ class PoolScripts:
     """
 
     def __init__(self, client: redis.Redis, keys: Keys) -> None:
+        self._client: Any = client
         self._keys = keys
         self._scripts: dict[str, Any] = {
             name: client.register_script(lua_source("pool") + lua_source(name))
@@ -36,6 +37,8 @@ class PoolScripts:
 
     def heartbeat(self, beat: Heartbeat, known_epoch: str | None) -> Pulse:
         """Renew the lease of ``beat.node``."""
+        if known_epoch is None:  # so that the goodbye, which others wait for, needs no second try
+            self._client.script_load(self._scripts["leave"].script)
         _, micros, epoch, config, since, before, before_since, identity, recovery, listed = self._run(
             "heartbeat",
             *(beat.node, max(1, beat.lease // _MS), beat.interval // _MS, beat.handover // _MS),
