@@ -137,7 +137,8 @@ class CeleryOutbox:
             return StoreUnavailable(f"The broker {self._broker()} cannot be reached: {error}")
         if is_refusal(error):
             return StoreRefused(
-                f"The broker {self._broker()} refused ({error}). Give the user of broker_url its missing right."
+                f"The broker {self._broker()} refused ({error}). Give the user of broker_url its missing "
+                "right; on Redis, ACL LOG says which."
             )
         return error
 
