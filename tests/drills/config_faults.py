@@ -79,15 +79,18 @@ def _end(stage: Stage, names: Sequence[str]) -> None:
 
 
 def recreate(stage: Stage) -> None:
-    """End every beat before the first one of another release is started; and back again at once."""
+    """End every beat before the first one of another release is started; and back, once that one was swept.
+
+    A release that is gone again within a lease counts as if it had never been: see ``core.sweep``.
+    """
     old = stage.cluster.release
     new = next_release(old)
     stage.switches += 2
     began = stage.now()
     for release, prefix in ((new, "new"), (old, "back")):
         _replace_all(stage, release, prefix, theirs=_changed(old, new))
+        stage.run_on(stage.lease + 2 * stage.seconds("heartbeat_interval") + 1)
     stage.bound = stage.now() - began + 2000
-    stage.run_on(1.5 * stage.lease)
 
 
 def _changed(old: Release, new: Release) -> set[str]:
