@@ -186,6 +186,7 @@ class Running:
         # App and schedule are here for good.  The collector would go through all of them whenever the ring is
         # computed, while entries whose owner has just left wait for it.
         gc.freeze()
+        self._membership.turned()
         self._keeper.start()
         self._joined = True
         return True

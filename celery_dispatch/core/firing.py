@@ -230,7 +230,10 @@ class Firing:
         item, claim = bid.item, bid.claim
         before = self._moved(bid)
         self._report.skip(item.cursor.skipped - before.skipped, bid.reason)
-        if claim.intent is not None or item.cursor.fired == before.fired:
+        if claim.intent is not None:
+            return  # whether it can be sent is not known yet
+        self._alarms.well(item)
+        if item.cursor.fired == before.fired:
             return
         self._report.fire(now - item.cursor.due, helped=item.rank == STANDBY)
         self._outbox.sent(bid.occurrence)
@@ -249,7 +252,6 @@ class Firing:
         """Take the wanted cursor of a claim that was won; the one before it."""
         assert bid.claim.wanted is not None and isinstance(bid.claim.expected, Cursor)
         bid.item.cursor = bid.claim.wanted
-        self._alarms.well(bid.item)
         return bid.claim.expected
 
     def _deliver(self, bids: list[Bid], began: float) -> None:
@@ -259,12 +261,16 @@ class Firing:
         parcels = [_parcel(bid) for bid in bids]
         self._delivery.forget(parcels)
         self._delivery.deliver(parcels, began=began)
+        for bid, parcel in zip(bids, parcels):
+            if parcel.fate in (Fate.SENT, Fate.TAKEN):
+                self._alarms.well(bid.item)
         refused = [(bid, parcel) for bid, parcel in zip(bids, parcels) if parcel.fate is Fate.REFUSED]
         if not refused:
             return
         results = self._ledger.claim(self._alarms.fence, [self._undone(bid) for bid, _ in refused]).results
         for (bid, parcel), result in zip(refused, results):
-            self._adopt(bid.item, result.stored)
+            if isinstance(result.stored, Cursor):
+                bid.item.cursor = result.stored
             self._alarms.fail(bid.item, parcel.detail)
 
     def _undone(self, bid: Bid) -> Claim:

@@ -53,9 +53,10 @@ def _drain(ctx: click.Context, node: str, draining: bool, *, force: bool, as_jso
 
 @click.command(cls=Command)
 @option("--yes", is_flag=True, help="Do not ask.")
+@option("--force", is_flag=True, help="Even if no beat of this app is alive to take over.")
 @json_option
 @click.pass_context
-def adopt(ctx: click.Context, yes: bool, as_json: bool) -> None:
+def adopt(ctx: click.Context, yes: bool, force: bool, as_json: bool) -> None:
     """Make the pool that of this app and its broker, now.
 
     For a pool that moves to another broker, or whose app was renamed: nodes of the old identity stand by from
@@ -76,7 +77,7 @@ def adopt(ctx: click.Context, yes: bool, as_json: bool) -> None:
                 click.confirm(
                     "Make the pool this app's? The nodes of the other stand by from then on.", abort=True
                 )
-            adoption = controls.adopt(pool, identity)
+            adoption = controls.adopt(pool, identity, force=force)
         done = "The pool is this app's now." if adoption.is_change else "It is the same: nothing was changed."
         _show(adoption_document(adoption), done, as_json=as_json)
 
@@ -100,8 +101,10 @@ def _instant(ctx: click.Context, param: click.Parameter, value: str | None) -> d
         ) from None
     if moment.tzinfo is None:
         raise click.BadParameter(
-            f"{value!r} has no time zone; write {value}Z for UTC, or {value}+01:00.", ctx=ctx, param=param
+            f"{value!r} has no time zone; write {moment.isoformat()}Z for UTC.", ctx=ctx, param=param
         )
+    if moment.timestamp() < 0:
+        raise click.BadParameter(f"{value!r} is before 1970; give a later instant.", ctx=ctx, param=param)
     return moment
 
 

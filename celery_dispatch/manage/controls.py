@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from celery_dispatch.core.ports import Pool
+from celery_dispatch.core.ports import Pool, PoolState
 from celery_dispatch.errors import DispatchError, StoreRefused
 from celery_dispatch.manage.nodes import read_pool
 from celery_dispatch.manage.reports import NodeReport
@@ -113,8 +113,20 @@ def read_adoption(pool: Pool, identity: str) -> Adoption:
     return Adoption(state.identity, identity)
 
 
-def adopt(pool: Pool, identity: str) -> Adoption:
-    """Make the pool that of ``identity``; its own nodes take over, those of the old one stand by."""
+def adopt(pool: Pool, identity: str, *, force: bool = False) -> Adoption:
+    """Make the pool that of ``identity``; its own nodes take over, those of the old one stand by.
+
+    Raises ``ControlError`` if none of its own is alive, unless ``force``.
+    """
     adoption = read_adoption(pool, identity)
+    if adoption.is_change and not force and not _has_node(pool.read(), identity):
+        raise ControlError(
+            f"No beat of {identity} is alive: nothing would be fired.",
+            "Start its beats first, they stand by; or use --force.",
+        )
     pool.adopt(identity)
     return adoption
+
+
+def _has_node(state: PoolState, identity: str) -> bool:
+    return any(member.identity == identity and member.lease_end > state.now for member in state.members)

@@ -37,6 +37,7 @@ from celery_dispatch.manage.reports import (
     Sketch,
     StatusReport,
 )
+from celery_dispatch.redis_store.codec import printable
 
 __all__ = [
     "EntryFilter",
@@ -162,7 +163,7 @@ def _scan(ledger: Ledger) -> Iterator[tuple[str, Stored]]:
     position = 0
     while True:
         position, page = ledger.scan(position, PAGE)
-        yield from page
+        yield from ((printable(name), row) for name, row in page)
         if position == 0:
             return
 

@@ -136,10 +136,11 @@ def _instead_of(
     if entry is None or sources.catalog.fingerprint != fence.config:
         return (
             f"Its row is no cursor ({damaged.reason}), and the app at hand has not the entry that is in "
-            "force. Run this from the code and settings that the beats run."
+            "force. Run this from the code and settings that the beats run; if no config has the entry, "
+            "remove the row: HDEL {<prefix>}:cursor <name>."
         )
     anchor = Cursor.anchor(entry.definition, fence.since, _who())
-    return replace(anchor, due=due, revision=int(due.timestamp()))
+    return replace(anchor, due=due, revision=int(time.time()))
 
 
 def _who() -> str:

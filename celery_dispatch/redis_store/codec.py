@@ -31,6 +31,7 @@ __all__ = [
     "encode_node",
     "from_micros",
     "from_ms",
+    "printable",
     "intent_field",
     "to_ms",
 ]
@@ -193,6 +194,17 @@ def _is_text(value: object) -> bool:
         return False
 
 
+# --- words for people ---------------------------------------------------------------------------------------
+
+
+def printable(text: str) -> str:
+    """``text`` without what would move a cursor or end a line where it is shown; U+FFFD stands instead.
+
+    Nothing that this package writes changes by it.
+    """
+    return text if text.isprintable() else "".join(each if each.isprintable() else "\ufffd" for each in text)
+
+
 # --- members ------------------------------------------------------------------------------------------------
 
 
@@ -218,10 +230,10 @@ def decode_member(node: str, lease_end: str, raw: str | None) -> Member | None:
     if not 0 <= end <= _LATEST_MS:
         return None
     return Member(
-        id=node,
-        host=host,
-        config=config,
-        identity=identity,
+        id=printable(node),
+        host=printable(host),
+        config=printable(config),
+        identity=printable(identity),
         state=state,
         draining=draining,
         joined=from_ms(joined),

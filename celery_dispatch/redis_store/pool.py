@@ -8,7 +8,7 @@ import redis
 
 from celery_dispatch.core.ports import Heartbeat, PoolState, Pulse
 from celery_dispatch.redis_store.client import translated
-from celery_dispatch.redis_store.codec import from_micros
+from celery_dispatch.redis_store.codec import from_micros, printable
 from celery_dispatch.redis_store.keys import Keys
 from celery_dispatch.redis_store.pool_scripts import PoolScripts, check_schema, fence_of, members_of
 
@@ -58,7 +58,7 @@ class RedisPool:
         check_schema(schema, self._keys)
         now = from_micros(seconds * 1_000_000 + micros)
         until = fence_of("until", before_until)
-        challenger, identity, recovery = (word or "" for word in words)
+        challenger, identity, recovery = (printable(word or "") for word in words)
         return PoolState(
             now=now,
             epoch=epoch or "",

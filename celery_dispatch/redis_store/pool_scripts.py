@@ -11,7 +11,14 @@ import redis
 from celery_dispatch.core.entry import Fence
 from celery_dispatch.core.ports import Heartbeat, Member, Pulse
 from celery_dispatch.errors import StoreRefused, StoreUnavailable
-from celery_dispatch.redis_store.codec import decode_member, encode_info, from_micros, from_ms, to_ms
+from celery_dispatch.redis_store.codec import (
+    decode_member,
+    encode_info,
+    from_micros,
+    from_ms,
+    printable,
+    to_ms,
+)
 from celery_dispatch.redis_store.keys import SCHEMA, Keys
 from celery_dispatch.redis_store.lua_source import lua_source
 
@@ -53,7 +60,7 @@ class PoolScripts:
             epoch=epoch,
             fence=fence_of(config, since),
             before=fence_of(before, before_since),
-            identity=identity,
+            identity=printable(identity),
             recovery=recovery,
             members=None if listed is None else members_of(listed),
         )

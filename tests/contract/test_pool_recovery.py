@@ -385,3 +385,19 @@ def test_damaged_names_hold_no_recovery_up_for_longer_than_a_lease(
     real.let_pass(10)
 
     assert hear(real, beat("a"), recovery).recovery == ""
+
+
+@pytest.mark.parametrize("field", ["since", "config"])
+def test_a_pool_whose_config_was_damaged_finds_another(real: RedisWorld, beat: Beat, field: str) -> None:
+    settle(real, beat("a"))
+    real.client.hset(real.keys.pool, field, "" if field == "config" else "no instant")
+    pulse = hear(real, beat("a"))
+
+    assert pulse.fence is not None and pulse.fence.config == "v1"
+
+
+def test_words_that_would_move_the_cursor_of_a_terminal_are_not_shown(real: RedisWorld, beat: Beat) -> None:
+    settle(real, beat("a"))
+    real.client.hset(real.keys.pool, "identity", "evil\x1b[2J\n")
+
+    assert real.pool.read().identity.isprintable()

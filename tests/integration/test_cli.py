@@ -364,7 +364,7 @@ def test_pool_is_adopted_after_a_question(place: Place, beats: Beats) -> None:
     assert asked.exit_code == 1
     assert "proj on redis db 0" in asked.output and "renamed on redis db 0" in asked.output
     assert place.json("nodes")["identity"] == "proj on redis db 0"
-    adopted = place.json("adopt", "--yes", module=module)
+    adopted = place.json("adopt", "--yes", "--force", module=module)
     assert adopted == {"before": "proj on redis db 0", "identity": "renamed on redis db 0", "changed": True}
     assert [node["state"] for node in place.json("nodes")["nodes"]] == ["foreign", "foreign"]
     assert place.json("adopt", "--yes", module=module)["changed"] is False

@@ -140,6 +140,14 @@ def test_adopting_makes_the_pool_that_of_another_app(scene: Scene) -> None:
     assert scene.states()["alpha-1111"] is NodeState.FOREIGN
 
 
+def test_adopting_for_an_app_without_a_live_beat_is_refused_unless_forced(scene: Scene) -> None:
+    with pytest.raises(ControlError, match="No beat of elsewhere on amqp / is alive"):
+        adopt(scene.pool, "elsewhere on amqp /")
+    assert scene.pool.read().identity == APP
+    adopt(scene.pool, "elsewhere on amqp /", force=True)
+    assert scene.pool.read().identity == "elsewhere on amqp /"
+
+
 def test_adopting_the_same_changes_nothing(scene: Scene) -> None:
     epoch = scene.pool.read().epoch
     assert not adopt(scene.pool, APP).is_change

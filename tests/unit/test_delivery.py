@@ -273,6 +273,23 @@ def test_a_full_queue_gives_its_occurrences_back_and_stops_nobody(world: World) 
     assert world.doubled() == []
 
 
+def test_an_entry_whose_queue_stays_full_is_tried_with_backoff_and_reported_once(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    beat = on(OTHER_BROKER, world.start("a", many(1)))
+    beat.outbox.full = True
+    with caplog.at_level(logging.WARNING):
+        world.run(40)
+    assert caplog.text.count("cannot be fired") == 1
+    assert "can be fired again" not in caplog.text
+    assert len(beat.outbox.rendered) < 8
+    beat.outbox.full = False
+    with caplog.at_level(logging.WARNING):
+        world.run(70)
+    assert caplog.text.count("can be fired again") == 1
+    assert world.missing(["e0"], world.seconds() - 0.1) == []
+
+
 def test_what_was_taken_over_waits_for_a_full_queue(world: World) -> None:
     beats = three(world, OTHER_BROKER)
     at(beats[0], "ledger.claim", lambda: world.kill("a"), before=False)

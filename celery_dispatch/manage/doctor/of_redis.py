@@ -48,7 +48,7 @@ def _what_it_is(server: Server) -> Iterator[Finding]:
     if server.mode == "sentinel":
         yield _found(
             Severity.ERROR, "dispatch_redis_url names a Sentinel itself.", "redis_mode:sentinel",
-            cure="Write sentinel://host:26379/<service name>: a Sentinel holds no data.",
+            cure="Write sentinel://host:26379, and master_name in dispatch_redis_options.",
         )  # fmt: skip
     if server.mode == "cluster":
         yield _found(
@@ -60,7 +60,7 @@ def _what_it_is(server: Server) -> Iterator[Finding]:
     if server.role == "slave":
         yield _found(
             Severity.ERROR, "dispatch_redis_url leads to a replica, which takes no writes.", "role:slave",
-            cure="Name the master, or all Sentinels: sentinel://host:26379/<service name>.",
+            cure="Name the master; or the Sentinels, sentinel://host:26379 with master_name in its options.",
         )  # fmt: skip
 
 

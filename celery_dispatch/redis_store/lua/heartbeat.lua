@@ -233,7 +233,7 @@ if may_trim then
   changed = trim() or changed
 end
 changed = settle_identity(may_trim) or changed
-if not it.recovery and (changed or now >= (it.vote_at or 0)) then
+if not it.recovery and (changed or not it.config or now >= (it.vote_at or 0)) then
   changed = settle_config() or changed
 end
 if changed or not it.epoch then
