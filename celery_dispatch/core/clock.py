@@ -17,10 +17,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-__all__ = ["Clock", "PoolClock", "SystemClock"]
+__all__ = ["Clock", "PoolClock", "SystemClock", "whole_ms"]
 
 _SAMPLES = 3
 _STEP_TOLERANCE = 0.1  # seconds beyond the round trips
+
+
+def whole_ms(moment: datetime) -> datetime:
+    """``moment`` without what is less than a millisecond."""
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
 
 
 class Clock(Protocol):

@@ -40,7 +40,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum
 
-from celery_dispatch.core.clock import PoolClock
+from celery_dispatch.core.clock import PoolClock, whole_ms
 from celery_dispatch.core.entry import Catalog, Occurrence
 from celery_dispatch.core.ports import (
     ClaimStatus,
@@ -133,14 +133,13 @@ class Delivery:
 
     def intend(self, occurrence: Occurrence, commands: tuple[Command, ...] | None) -> Intent:
         """A new attempt at an occurrence, to be written with its claim."""
-        now = self._clock.now()
         return Intent(
             name=occurrence.entry.name,
             due=occurrence.due,
             definition=occurrence.entry.definition,
             node=self._node,
             token=self._new_token(8),
-            since=now.replace(microsecond=now.microsecond // 1000 * 1000),
+            since=whole_ms(self._clock.now()),
             commands=commands,
         )
 
@@ -319,8 +318,10 @@ class Delivery:
         """Give up messages that cannot be sent; each is reported."""
         if not parcels:
             return
-        self._intents.settle([Settlement(parcel.intent) for parcel in parcels])
-        for parcel in parcels:
+        results = self._intents.settle([Settlement(parcel.intent) for parcel in parcels])
+        for parcel, result in zip(parcels, results):
+            if result.status is not ClaimStatus.WON:
+                continue  # another node has it now
             left = parcel.occurrence is None and parcel.intent.commands is None
             self._report.skip(1, Skip.LEFT if left else Skip.DROPPED)
             logger.error(

@@ -23,7 +23,7 @@ from typing import cast
 
 from celery_dispatch.core.alarms import Alarms, words
 from celery_dispatch.core.catchup import Patience, Plan, plan
-from celery_dispatch.core.clock import PoolClock
+from celery_dispatch.core.clock import PoolClock, whole_ms
 from celery_dispatch.core.delivery import Delivery, Fate, Parcel
 from celery_dispatch.core.entry import Cursor, Occurrence
 from celery_dispatch.core.ports import (
@@ -176,8 +176,7 @@ class Firing:
             item.due = now + wait
             self._alarms.ring(item, item.due)
             return None
-        instant = now.replace(microsecond=now.microsecond // 1000 * 1000)
-        return Plan(max(instant, item.cursor.due + _MILLISECOND))
+        return Plan(max(whole_ms(now), item.cursor.due + _MILLISECOND))
 
     def _bid(self, item: Item, step: Plan, path: Path) -> Bid:
         """The claim of one step, with its message or its intent."""
@@ -284,7 +283,7 @@ class Firing:
     def _adopt(self, item: Item, stored: Stored) -> None:
         """Take over what the ledger says, unless the ledger lost what this node knows."""
         if isinstance(stored, Damaged):
-            self._alarms.fail(item, f"its cursor is damaged ({stored.reason}): {stored.raw[:200]!r}")
+            self._alarms.fail(item, f"its cursor is {stored}")
         elif stored is None or is_behind(stored, item.cursor):
             self.suspicious = True
         else:

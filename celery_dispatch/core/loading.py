@@ -22,7 +22,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 from celery_dispatch.core.alarms import Alarms
-from celery_dispatch.core.clock import PoolClock
+from celery_dispatch.core.clock import PoolClock, whole_ms
 from celery_dispatch.core.entry import Catalog, Cursor, Fence
 from celery_dispatch.core.pool import View
 from celery_dispatch.core.ports import Claim, Damaged, Ledger, Stored
@@ -174,14 +174,14 @@ class Loading:
         if now - fence.since <= _ANCHOR_WINDOW:
             return anchor
         logger.warning("Entry %r has no cursor any more; it begins anew, now", name)
-        return replace(anchor, due=now.replace(microsecond=now.microsecond // 1000 * 1000))
+        return replace(anchor, due=whole_ms(now))
 
     def _hold(self, view: View, name: str, stored: Stored) -> None:
         item = self._timeline.get(name)
         if isinstance(stored, Damaged):
             self._pending.pop(name, None)
             self._damaged.add(name)
-            self._report.error(name, f"its cursor is damaged ({stored.reason}): {stored.raw[:200]!r}")
+            self._report.error(name, f"its cursor is {stored}")
             return
         if item is not None and is_behind(stored, item.cursor):
             self.suspicious = True  # still pending: look again when the pool has recovered

@@ -254,6 +254,7 @@ class Membership:
         if pulse.members is not None:
             self._members = pulse.members
         self.view = self._look(pulse)
+        self._loaded = self._loaded or not self.view.role.fires  # there is nothing to load
         self._remember(pulse, self.view.role)
         self._last, self._epoch = said, pulse.epoch
         return True
@@ -274,8 +275,6 @@ class Membership:
             hosts = ring_hosts(self._members, own.config, identity=pulse.identity, joining=me)
         if self._ranks is None or hosts != self._hosts:
             self._hosts, self._ranks = hosts, self._ring.ranks(hosts)
-        if not role.fires:
-            self._loaded = True  # there is nothing to load
         return View(
             fence=pulse.fence,
             own=own,

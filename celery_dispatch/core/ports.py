@@ -204,6 +204,9 @@ class Damaged:
     raw: str
     reason: str
 
+    def __str__(self) -> str:
+        return f"damaged ({self.reason}): {self.raw[:200]!r}"
+
 
 Stored = Union[Cursor, Damaged, None]
 

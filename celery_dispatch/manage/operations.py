@@ -15,6 +15,7 @@ from datetime import datetime, timedelta
 from fnmatch import fnmatchcase
 from statistics import median
 
+from celery_dispatch.core.clock import whole_ms
 from celery_dispatch.core.entry import Catalog, Cursor, Entry
 from celery_dispatch.core.ports import Intents, Ledger, Pool, Stored
 from celery_dispatch.core.recurrence import Nominal
@@ -233,7 +234,7 @@ def _dues(bench: Bench, name: str, stored: Stored, count: int) -> Dues:
             name, now, (), error="Its schedule only knows whether it is due now, not when it will be."
         )
     grid = bench.grid(entry, stored)
-    last, after = grid or (_whole_ms(now), _whole_ms(now))
+    last, after = grid or (whole_ms(now), whole_ms(now))
     dues: list[datetime] = []
     try:
         for _ in range(count):
@@ -242,7 +243,3 @@ def _dues(bench: Bench, name: str, stored: Stored, count: int) -> Dues:
     except EntryError as error:
         return Dues(name, now, tuple(dues), assumed=grid is None, error=str(error))
     return Dues(name, now, tuple(dues), assumed=grid is None)
-
-
-def _whole_ms(moment: datetime) -> datetime:
-    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)

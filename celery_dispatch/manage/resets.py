@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from celery_dispatch.core.clock import whole_ms
 from celery_dispatch.core.entry import Cursor, Fence
 from celery_dispatch.core.ports import Claim, ClaimStatus, Damaged, PoolState, Stored
 from celery_dispatch.errors import FencedError, StoreUnavailable
@@ -88,7 +89,7 @@ def _due(state: PoolState, to: datetime | None) -> datetime:
             "Give an instant of the past, or none for now.",
         )
     due = to or state.now
-    return due.replace(microsecond=due.microsecond // 1000 * 1000)
+    return whole_ms(due)
 
 
 def _try(sources: Sources, fence: Fence, names: Sequence[str], due: datetime) -> dict[str, Reset]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta, timezone
 
+from celery_dispatch.core.clock import whole_ms
 from celery_dispatch.core.entry import Cursor, Fence
 from celery_dispatch.core.ports import Damaged, Intent, Member
 from celery_dispatch.errors import StoreUnavailable
@@ -108,7 +109,7 @@ class MemoryStore:
             raise StoreUnavailable("The store in memory is not available.")
         with self._lock:
             now = self.now()
-            yield now.replace(microsecond=now.microsecond // 1000 * 1000)
+            yield whole_ms(now)
         if self._loses_reply:
             self._loses_reply = False
             raise StoreUnavailable("The reply of the store in memory was lost.")
