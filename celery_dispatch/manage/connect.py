@@ -25,6 +25,7 @@ from celery_dispatch.manage.doctor.server import read_server
 from celery_dispatch.manage.operations import Sources
 from celery_dispatch.manage.reports import Sketch
 from celery_dispatch.manage.words import duration
+from celery_dispatch.metrics import check_available
 from celery_dispatch.redis_store.client import redis_client, same_server
 from celery_dispatch.redis_store.facets import Facets
 from celery_dispatch.redis_store.intents import RedisIntents
@@ -67,6 +68,8 @@ def open_sources(app: Celery) -> Iterator[Sources]:
 def open_consulted(app: Celery) -> Iterator[Consulted]:
     """All that the doctor asks: what ``open_sources`` gives, the server itself and the broker."""
     config = Config.from_app(app)
+    if config.metrics_port is not None:
+        check_available()
     catalog = _catalog(app, config)
     client = _client(config)
     try:

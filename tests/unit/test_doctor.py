@@ -111,6 +111,7 @@ def test_nothing_is_found_in_a_healthy_pool() -> None:
         ({"policy": "allkeys-lru", "max_memory": 100}, ERROR, "may evict keys"),
         ({"policy": "volatile-ttl"}, WARNING, "would evict keys"),
         ({"max_memory": 100, "used_memory": 95}, WARNING, "95% of the memory"),
+        ({"max_memory": 100, "used_memory": 175}, ERROR, "used up its memory"),
         ({"replicas": 2}, NOTE, "asynchronous"),
         ({"ahead": timedelta(seconds=-30)}, NOTE, "30 s behind Redis's"),
         ({"refused": ("INFO",)}, NOTE, "Not everything"),
