@@ -8,7 +8,6 @@ it wraps.  What is no plain function or method is no code of theirs either.
 from __future__ import annotations
 
 import time
-import weakref
 from collections.abc import Iterator
 from types import FunctionType, MethodType
 from typing import Any
@@ -95,18 +94,16 @@ class UserCode:
 def _of_signals(task: str) -> str:
     for name, signal in _SIGNALS.items():
         if signal.receivers and signal.has_listeners(task):
-            return f"the signal {name} has a receiver: {_named(signal)}"
+            return f"the signal {name} has a receiver: {_named(signal, task)}"
     return ""
 
 
-def _named(signal: Any) -> str:
-    """The receivers of a signal, by module and name."""
+def _named(signal: Any, task: str) -> str:
+    """The receivers of a signal that concern a task, by module and name."""
     found = []
-    for _, receiver in signal.receivers:
-        function = receiver() if isinstance(receiver, weakref.ReferenceType) else receiver
-        if function is not None:
-            name = getattr(function, "__qualname__", type(function).__qualname__)
-            found.append(f"{getattr(function, '__module__', '?')}:{name}")
+    for function in signal._live_receivers(task):
+        name = getattr(function, "__qualname__", type(function).__qualname__)
+        found.append(f"{getattr(function, '__module__', '?')}:{name}")
     return ", ".join(found)
 
 

@@ -446,6 +446,7 @@ def test_doctor_tells_which_entries_take_two_steps_and_why(place: Place, beats: 
     assert notes[0][0].startswith("1 entry: claim and message are one write")
     assert "1 entry: two steps, because" in notes[1][0] and "before_task_publish" in notes[1][0]
     assert notes[1][1] == ["tick"]
+    before_task_publish.disconnect(sys.modules[module].stamp, sender="proj.tick")
 
 
 def test_doctor_sees_what_the_named_scheduler_overrides(place: Place, beats: Beats) -> None:

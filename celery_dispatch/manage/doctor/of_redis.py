@@ -114,8 +114,8 @@ def _memory(server: Server) -> Iterator[Finding]:
             Severity.ERROR if full else Severity.WARNING,
             "Redis has used up its memory: it refuses every claim, and nothing is fired."
             if full
-            else f"Redis uses {server.used_memory / limit:.0%} of the memory that it may use: full, it refuses "
-            "every claim.",
+            else f"Redis uses {server.used_memory / limit:.0%} of the memory that it may use: full, it "
+            "refuses every claim.",
             f"used_memory: {server.used_memory:,}, maxmemory: {limit:,}",
             cure="Raise maxmemory, or find the queue that nobody empties (LLEN).",
         )
