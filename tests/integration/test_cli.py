@@ -21,6 +21,7 @@ from typing import Any
 import pytest
 import redis
 from celery.bin.celery import celery
+from celery.signals import before_task_publish
 from click.testing import CliRunner, Result
 
 from celery_dispatch.celery_bridge.entries import catalog_of
