@@ -73,7 +73,7 @@ def test_a_server_may_want_a_certificate_of_the_client(authority: Authority) -> 
     with tls_running(authority, client=mine) as server:
         trusted = {"ssl_ca_certs": authority.file}
         assert answer(server.url, **trusted, ssl_certfile=mine[0], ssl_keyfile=mine[1])
-        with pytest.raises(StoreUnavailable, match="ssl_certfile|reset by peer|Broken pipe|closed"):
+        with pytest.raises(StoreUnavailable, match=r"ssl_certfile|reset by peer|Broken pipe|closed"):
             answer(server.url, **trusted)
 
 
