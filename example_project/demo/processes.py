@@ -79,9 +79,9 @@ class Fleet:
     def children(self) -> list[Child]:
         return [*self.beats.values(), *([self.worker] if self.worker else [])]
 
-    def start_worker(self) -> None:
+    def start_worker(self, *, pool: str = "threads") -> None:
         """One worker; threads, because the tasks only wait for Redis."""
-        options = "--pool threads --concurrency 4 --queues default --without-mingle --without-gossip"
+        options = f"--pool {pool} --concurrency 4 --queues default --without-mingle --without-gossip"
         self.worker = self._start("worker", "worker", *options.split(), "--loglevel", "WARNING")
 
     def start_beat(self, name: str) -> Child:
