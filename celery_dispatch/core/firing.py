@@ -157,11 +157,12 @@ class Firing:
             step = self._plan(item, self._clock.now())
             if step is None:
                 return None
-            path = self._outbox.path(Occurrence(item.entry, step.due))
+            occurrence = Occurrence(item.entry, step.due)
+            path = self._outbox.path(occurrence)
             if step.fire and self._delivery.behind and not path.one_write:
                 self._timeline.arm(item, self._clock.now() + _BEHIND_WAIT)
                 return None
-            return self._bid(item, step, path)
+            return self._bid(item, step, occurrence, path)
         except StoreError:
             raise
         except Exception as error:  # whatever it is, it is this entry's and no other's
@@ -178,9 +179,8 @@ class Firing:
             return None
         return Plan(max(whole_ms(now), item.cursor.due + _MILLISECOND))
 
-    def _bid(self, item: Item, step: Plan, path: Path) -> Bid:
+    def _bid(self, item: Item, step: Plan, occurrence: Occurrence, path: Path) -> Bid:
         """The claim of one step, with its message or its intent."""
-        occurrence = Occurrence(item.entry, step.due)
         wanted = item.cursor.advance(
             step.due,
             definition=item.entry.definition,
