@@ -26,9 +26,10 @@ A message that the broker does not take, or that the user's code does not make, 
 the cursor returns, and the entry is tried again with backoff.  One that was taken over has no cursor to go
 back to: it waits if only its queue is full, and is dropped and reported otherwise.
 
-A message that was not rendered when its node died, and whose entry the catalog has no more as it was,
-cannot be made: it is dropped and reported.  With ``at_most_once`` so is a message that is taken over and may
-have been published before: one that was rendered, for a broker that is not the ledger's own Redis.
+A message that was not rendered when its node died is left to the nodes that run the config of its due.
+Where there are none, and the catalog has its entry no more as it was, it cannot be made: it is dropped and
+reported.  With ``at_most_once`` so is a message that is taken over and may have been published before: one
+that was rendered, for a broker that is not the ledger's own Redis.
 """
 
 from __future__ import annotations
@@ -267,8 +268,11 @@ class Delivery:
 
     # --- what was left open ---------------------------------------------------------------------------------
 
-    def recover(self) -> None:
+    def recover(self, *, due_from: datetime | None, due_until: datetime | None) -> None:
         """Take over and publish what this node or one that is gone left open; cheap when nothing was.
+
+        What others left that was due before ``due_from``, or from ``due_until`` on, is for nodes of another
+        config.
 
         Raises ``StoreUnavailable`` while there is something that cannot be published.
         """
@@ -276,7 +280,12 @@ class Delivery:
         if not self._must_look and now < self._look_at:
             return
         taken = self._intents.take_over(
-            self._node, token=self._new_token(6), older_than=self._lease, limit=self._batch_size
+            self._node,
+            token=self._new_token(6),
+            older_than=self._lease,
+            limit=self._batch_size,
+            due_from=due_from,
+            due_until=due_until,
         )
         self._look_at = now + self._lease.total_seconds() / 2
         self._must_look = False

@@ -176,14 +176,14 @@ class Node:
         """One pass while all is well with the pool."""
         self._reach_broker()
         if view.own is not None:
-            self._delivery.recover()
+            self._delivery.recover(due_from=view.due_from, due_until=view.until)
             self._firing.fire()
         if self._loading.turn(view):
             self._loaded(view)
         if self._firing.suspicious or self._loading.suspicious:
             self._suspect()
         elif view.in_force and view.mine[0] == OWNER and self._membership.state is MemberState.STEADY:
-            self._sweeper.turn(self._alarms.fence, self._merged)
+            self._sweep()
 
     def _loaded(self, view: View) -> None:
         """Everything that the view gives this node is on its timeline."""
@@ -192,6 +192,12 @@ class Node:
         self._report.standby = len(ranks) - self._report.owned
         if view.role.fires and self._membership.state is MemberState.JOINING:
             self._membership.ready()
+            self._look_again()
+
+    def _sweep(self) -> None:
+        """Bring cursors in line with the config in force, and say so when all are: a vote may wait for it."""
+        if self._sweeper.turn(self._alarms.fence, self._merged):
+            self._membership.swept(self._alarms.fence.since)
             self._look_again()
 
     def _suspect(self) -> None:
@@ -237,13 +243,18 @@ class Node:
 
     def _say(self, before: View | None, view: View) -> None:
         """Log what changed for this node."""
+        me = self._membership.identity
         if view.recovery and (before is None or before.recovery != view.recovery):
             self._say_that_it_recovers(view)
         if before is not None and before.recovery and not view.recovery:
             logger.log(logging.WARNING if before.own else logging.INFO, "The pool has recovered")
+        if view.deserted and not (before and before.deserted):
+            logger.error(
+                "Nothing is fired: every node of config %s is drained. Run: celery dispatch undrain %s",
+                me.config, me.node,
+            )  # fmt: skip
         if before is not None and (before.role, before.own) == (view.role, view.own):
             return
-        me = self._membership.identity
         if view.role is Role.FOREIGN:
             logger.warning(
                 "Node %s stands by: the pool belongs to %s, and this node to %s. Give this app its own "

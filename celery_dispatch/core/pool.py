@@ -92,13 +92,16 @@ class View:
     """The pool as read at one epoch.
 
     ``fence`` is what the pool has in force (``None``: nothing yet), ``own`` the one that this node claims
-    under (``None``: it fires nothing).  What is due from ``until`` on belongs to the next config.  ``mine``
-    is this node's rank in each of the ``SLOTS`` slots; all ``OTHER`` where it fires nothing.
+    under (``None``: it fires nothing).  What is due from ``until`` on belongs to the next config, and the
+    intents of what was due before ``due_from`` to live nodes of the one before: they alone may be able to
+    make its messages.  ``mine`` is this node's rank in each of the ``SLOTS`` slots; all ``OTHER`` where it
+    fires nothing.
     """
 
     fence: Fence | None
     own: Fence | None
     until: datetime | None
+    due_from: datetime | None
     role: Role
     recovery: str
     identity: str
@@ -109,6 +112,11 @@ class View:
     @property
     def in_force(self) -> bool:
         return self.role is Role.IN_FORCE
+
+    @property
+    def deserted(self) -> bool:
+        """Whether this node's config has nobody on the ring: all of its nodes are drained."""
+        return self.own is not None and not self.ranks.nodes
 
 
 def ring_hosts(
@@ -164,6 +172,8 @@ class Membership:
         self._last: tuple[object, ...] = ()
         self._members: tuple[Member, ...] = ()
         self._remembered: Fence | None = None
+        self._remembered_before: Fence | None = None
+        self._swept: datetime | None = None
         self._last_turn = clock.monotonic()
 
     @property
@@ -193,6 +203,10 @@ class Membership:
     def merged(self, recovery: str) -> None:
         """The ledger has all that this node knows; said with the next heartbeat."""
         self._merged = recovery
+
+    def swept(self, since: datetime) -> None:
+        """The cursors are in line with the config in force since then; said with the next heartbeat."""
+        self._swept = since
 
     def suspect(self) -> None:
         """The ledger has lost what this node knows; said with the next heartbeat."""
@@ -238,6 +252,8 @@ class Membership:
             handover=self._timing.handover,
             info=self._info(),
             remembered=self._remembered,
+            remembered_before=self._remembered_before,
+            swept=self._swept,
             draining=self._is_drained(),
             merged=self._merged,
             suspicious=suspicious,
@@ -263,9 +279,9 @@ class Membership:
         """Keep the newest config in force through a recovery, where Redis may know an older one or none."""
         known = self._remembered
         if role is Role.FOREIGN:
-            self._remembered = None
+            self._remembered = self._remembered_before = None
         elif not (pulse.recovery and known and (pulse.fence is None or pulse.fence.since < known.since)):
-            self._remembered = pulse.fence
+            self._remembered, self._remembered_before = pulse.fence, pulse.before
 
     def _look(self, pulse: Pulse) -> View:
         me, role = self.identity.node, self._role(pulse)
@@ -279,12 +295,20 @@ class Membership:
             fence=pulse.fence,
             own=own,
             until=pulse.fence.since if role is Role.OUTGOING and pulse.fence else None,
+            due_from=own.since if own and role is Role.IN_FORCE and self._has_outgoing(pulse) else None,
             role=role,
             recovery=pulse.recovery,
             identity=pulse.identity,
             members=self._members,
             ranks=self._ranks,
             mine=self._ranks.of(me),
+        )
+
+    def _has_outgoing(self, pulse: Pulse) -> bool:
+        """Whether nodes are left that run the config before the one in force."""
+        before, known = pulse.before, self._members
+        return before is not None and any(
+            member.config == before.config and member.identity == pulse.identity for member in known
         )
 
     def _role(self, pulse: Pulse) -> Role:

@@ -75,7 +75,9 @@ class Heartbeat:
     """What a node says of itself each time.
 
     ``interval`` and ``handover`` are its settings; the pool needs them to say when a switch takes place.
-    ``remembered`` is the config in force by its last pulse: all that is left of it where Redis lost it.
+    ``remembered`` is the config in force by its last pulse, and ``remembered_before`` the one before it: all
+    that is left of them where Redis lost them.  ``swept``: the cursors are in line with the config that is in
+    force since then.
     ``draining``: it was, by its last pulse; believed where the pool has lost its row.  ``merged`` names the
     recovery that this node is done with.  ``suspicious``: this node knows a cursor that
     the ledger has lost, so a recovery must begin.
@@ -91,6 +93,8 @@ class Heartbeat:
     handover: timedelta
     info: Mapping[str, object]
     remembered: Fence | None = None
+    remembered_before: Fence | None = None
+    swept: datetime | None = None
     draining: bool = False
     merged: str = ""
     suspicious: bool = False
@@ -154,15 +158,16 @@ class Pool(Protocol):
         there are none, all live ones of that identity.  The config with most voters leads; of equals the one
         in force, else that of the longest-lived node.  Another one that has led for two heartbeats comes into
         force at now + heartbeat + handover; what was due before then stays claimable under the old one for a
-        lease, and no further vote switches before that is over and the cursors were swept (two heartbeats).
+        lease, and no further vote switches before that is over and a node has said that the cursors are
+        swept (two leases at most).
         If no live node runs the one in force, the leader comes into force at once.
 
         *Recovery.*  Begins where the server is not the one that the pool was last seen on, the pool is gone,
         or a node is suspicious.  It ends when every live node, and every one that was alive when the pool was
         last seen, has merged (where no pool was left: and two heartbeats have passed), after a lease at most.
         Meanwhile nothing can be claimed and nothing is switched.  A pool that knows no config, or an older
-        one, takes the newest that a node remembers, and that node's identity; where none remembers one, the
-        vote decides at its end.
+        one, takes the newest that a node remembers, with the one before it, and that node's identity; where
+        none remembers one, the vote decides at its end.
         """
         ...
 
@@ -345,13 +350,23 @@ class Intents(Protocol):
         """Write the message into each intent that is still this attempt's, and say which were. Atomic."""
         ...
 
-    def take_over(self, node: str, *, token: str, older_than: timedelta, limit: int) -> list[Intent]:
+    def take_over(
+        self,
+        node: str,
+        *,
+        token: str,
+        older_than: timedelta,
+        limit: int,
+        due_from: datetime | None = None,
+        due_until: datetime | None = None,
+    ) -> list[Intent]:
         """Make up to ``limit`` open intents attempts of ``node``, the oldest first, with tokens of their own.
 
         Those that may be taken are those of nodes that are not alive, those that are ``older_than``, and
-        those of ``node`` itself: whoever asks does not know any more how they stand.  Tokens are made from
-        ``token``, which must be new.  On ``StoreUnavailable`` the outcome is unknown; ask again.  A row that
-        is no intent is removed and logged.
+        those of ``node`` itself: whoever asks does not know any more how they stand.  Occurrences of
+        others that were due before ``due_from``, or from ``due_until`` on, are left alone.  Tokens are made
+        from ``token``, which must be new.  On ``StoreUnavailable`` the outcome is unknown; ask again.  A row
+        that is no intent is removed and logged.
         """
         ...
 

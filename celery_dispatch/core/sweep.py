@@ -8,9 +8,10 @@ recovery, and then once an hour:
 * the cursor of an entry that changed, and was not claimed since, *takes* its new definition: should the old
   one come back, what it had been due for meanwhile was nobody's.
 
-Dying half-way costs nothing: whoever owns slot 0 next begins again, and to do it twice is to do it once.  No
-vote switches until there was time to sweep.  A config that is gone again before it was swept, most likely
-with all of its nodes and within a lease, leaves no trace: its time counts as that of the one that comes back.
+Dying half-way costs nothing: whoever owns slot 0 next begins again, and to do it twice is to do it once.
+When it is done the node says so to the pool, for no vote switches before that, or for two leases.  A config
+that is gone again before it was swept, most likely with all of its nodes and within a lease, leaves no trace:
+its time counts as that of the one that comes back.
 """
 
 from __future__ import annotations
@@ -50,25 +51,27 @@ class Sweeper:
         """Whether there are more pages to be swept."""
         return self._position > 0
 
-    def turn(self, fence: Fence, recovery: str) -> None:
-        """Sweep one page, if it is time to; ``recovery`` names the last one that the pool went through.
+    def turn(self, fence: Fence, recovery: str) -> bool:
+        """Sweep one page, if it is time to, and say whether it was the last one.
+
+        ``recovery`` names the last one that the pool went through.
 
         Raises ``StoreError`` and ``FencedError``.
         """
         if (fence, recovery) != self._swept:
             self._swept, self._position, self._next = (fence, recovery), 0, 0.0
         if not self._position and self._clock.monotonic() < self._next:
-            return
+            return False
         if self._clock.now() < fence.since + self._lease:
-            return
+            return False
         position, rows = self._ledger.scan(self._position, _PAGE)
         now = self._clock.now()
         claims = {name: claim for name, row in rows if (claim := self._verdict(name, row, fence, now))}
         if claims:
             self._ledger.claim(fence, list(claims.values()))
         self._position = position
-        if not self._position:
-            self._next = self._clock.monotonic() + _EVERY
+        self._next = self._clock.monotonic() + _EVERY
+        return not position
 
     def _verdict(self, name: str, row: object, fence: Fence, now: datetime) -> Claim | None:
         if not isinstance(row, Cursor):

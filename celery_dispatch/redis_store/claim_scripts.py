@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Union
 
 import redis
@@ -215,16 +215,24 @@ class TakeOverScript:
         self._script: Any = client.register_script(lua_source("take_over"))
 
     def __call__(
-        self, node: str, *, seed: str, older_than: timedelta, limit: int
+        self,
+        node: str,
+        *,
+        seed: str,
+        older_than: timedelta,
+        limit: int,
+        due_from: datetime | None,
+        due_until: datetime | None,
     ) -> tuple[list[tuple[Intent | Damaged, str, str]], list[tuple[str, str]]]:
         """Take over at most 2,000 intents.
 
         Gives each as it is now, with its field and token, and fields and rows of what was removed.
         """
         keys = self._keys
+        dues = (to_ms(due_from) if due_from else 0, to_ms(due_until) if due_until else "")
         since, taken, removed = self._script(
             keys=(keys.intents, keys.attempts, keys.nodes),
-            args=(encode_node(node), seed, older_than // timedelta(milliseconds=1), limit),
+            args=(encode_node(node), seed, older_than // timedelta(milliseconds=1), limit, *dues),
         )
         attempts: list[tuple[Intent | Damaged, str, str]] = []
         for number, (field, row) in enumerate(zip(taken[::2], taken[1::2])):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import redis
@@ -62,8 +62,24 @@ class RedisIntents:
         return kept
 
     @translated()
-    def take_over(self, node: str, *, token: str, older_than: timedelta, limit: int) -> list[Intent]:
-        taken, removed = self._take_over(node, seed=attempt_seed(token), older_than=older_than, limit=limit)
+    def take_over(
+        self,
+        node: str,
+        *,
+        token: str,
+        older_than: timedelta,
+        limit: int,
+        due_from: datetime | None = None,
+        due_until: datetime | None = None,
+    ) -> list[Intent]:
+        taken, removed = self._take_over(
+            node,
+            seed=attempt_seed(token),
+            older_than=older_than,
+            limit=limit,
+            due_from=due_from,
+            due_until=due_until,
+        )
         for field, row in removed:
             decoded = decode_intent(field, row)
             _log_removed(field, decoded if isinstance(decoded, Damaged) else Damaged(row, "it is no text"))

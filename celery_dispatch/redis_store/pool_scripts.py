@@ -50,10 +50,12 @@ class PoolScripts:
             "heartbeat",
             *(beat.node, max(1, beat.lease // _MS), beat.interval // _MS, beat.handover // _MS),
             *(known_epoch or "", beat.host, beat.config, beat.identity, beat.state.value, encode_info(beat)),
-            *_remembered(beat.remembered),
+            *_pair(beat.remembered),
+            *_pair(beat.remembered_before),
             beat.merged,
             int(beat.suspicious),
             int(beat.draining),
+            to_ms(beat.swept) if beat.swept else "",
         )
         return Pulse(
             now=from_micros(int(micros)),
@@ -103,7 +105,7 @@ class PoolScripts:
         return reply
 
 
-def _remembered(fence: Fence | None) -> tuple[str, str | int]:
+def _pair(fence: Fence | None) -> tuple[str, str | int]:
     return (fence.config, to_ms(fence.since)) if fence else ("", "")
 
 

@@ -51,9 +51,7 @@ class Election:
             return False
         if leader != store.challenger or store.challenger_at is None or store.challenger_at > now:
             store.challenger, store.challenger_at = leader, now
-        sweep = 2 * interval
-        over = now < store.fence.since or store.before_until is None or store.before_until + sweep <= now
-        if now - store.challenger_at < 2 * interval or not over:
+        if now - store.challenger_at < 2 * interval or not self._is_over(store.fence):
             return False
         self.put_in_force(leader, now + interval + handover)
         return True
@@ -76,6 +74,14 @@ class Election:
         store.fence = Fence(config, max(since, fence.since + _MS) if fence else since)
         store.before_until = store.fence.since + self._lease if store.before else None
         store.challenger, store.challenger_at = "", None
+
+    def _is_over(self, fence: Fence) -> bool:
+        """Whether the last switch is done with, its sweep included; or never began."""
+        store, now = self._store, self._now
+        if now < fence.since or store.before_until is None:
+            return True
+        sweep = timedelta(0) if store.swept == fence.since else 2 * self._lease
+        return store.before_until + sweep <= now
 
     def _leader(self) -> str | None:
         """The config that most of the voters run; ``None`` where there is nobody."""

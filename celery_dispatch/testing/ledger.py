@@ -110,7 +110,16 @@ class MemoryIntents(MemoryPort):
         with self.store.operation(self):
             return [self._keep(intent) for intent in intents]
 
-    def take_over(self, node: str, *, token: str, older_than: timedelta, limit: int) -> list[Intent]:
+    def take_over(
+        self,
+        node: str,
+        *,
+        token: str,
+        older_than: timedelta,
+        limit: int,
+        due_from: datetime | None = None,
+        due_until: datetime | None = None,
+    ) -> list[Intent]:
         seed = attempt_seed(token)
         encode_node(node)
         with self.store.operation(self) as now:
@@ -119,7 +128,12 @@ class MemoryIntents(MemoryPort):
                 if isinstance(row, Damaged):
                     logger.error("Removed intent %r, which is none (%s): %r", field, row.reason, row.raw)
                     del intents[field]
-            open_ = [one for one in self._oldest() if self._is_free(one, node, now, older_than)]
+            open_ = [
+                one
+                for one in self._oldest()
+                if self._is_free(one, node, now, older_than)
+                and (one.node == node or _is_between(one.due, due_from, due_until))
+            ]
             taken = [
                 replace(intent, node=node, token=attempt_token(seed, number), since=now)
                 for number, intent in enumerate(open_[:limit])
@@ -185,6 +199,10 @@ def _check_fence(
             f"and only until {store.before_until}."
         )
     raise FencedError(f"The config in force is {store.fence}, not {fence}.")
+
+
+def _is_between(due: datetime, start: datetime | None, end: datetime | None) -> bool:
+    return (start is None or start <= due) and (end is None or due < end)
 
 
 def _holds(store: MemoryStore, intent: Intent) -> bool:

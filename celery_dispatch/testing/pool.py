@@ -113,6 +113,8 @@ class _Heartbeat:
     def settle(self) -> bool:
         """Carry it out; whether a new epoch begins."""
         store = self._store
+        if store.fence is not None and self._beat.swept == store.fence.since:
+            store.swept = store.fence.since
         changed = not store.identity and bool(self._beat.identity)
         store.identity = store.identity or self._beat.identity
         self._look_at_clock()
@@ -196,13 +198,15 @@ class _Heartbeat:
 
     def _recall(self) -> bool:
         """Take config and identity from what the node remembers, where they were lost."""
-        store, remembered = self._store, self._beat.remembered
+        store, beat, remembered = self._store, self._beat, self._beat.remembered
         if remembered is None:
             return False
         if store.fence is not None and remembered.since <= store.fence.since:
             return False
-        store.identity, store.identity_at = self._beat.identity, self._now
+        store.identity, store.identity_at = beat.identity, self._now
         self._election.put_in_force(remembered.config, remembered.since)
+        store.before = beat.remembered_before
+        store.before_until = store.fence.since + beat.lease if store.fence and store.before else None
         return True
 
     def _trim(self) -> bool:

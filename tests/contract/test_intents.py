@@ -51,8 +51,10 @@ def live(world: World, *nodes: str) -> None:
         world.put_lease(node, now_of(world) + 60 * SECOND)
 
 
-def taken_by(world: World, node: str, *, older_than: timedelta = LEASE, limit: int = 100) -> list[Intent]:
-    return world.intents.take_over(node, token=token_hex(6), older_than=older_than, limit=limit)
+def taken_by(
+    world: World, node: str, *, older_than: timedelta = LEASE, limit: int = 100, **dues: datetime | None
+) -> list[Intent]:
+    return world.intents.take_over(node, token=token_hex(6), older_than=older_than, limit=limit, **dues)
 
 
 def in_order(*intents: Intent) -> list[Intent]:
@@ -214,6 +216,17 @@ def test_a_node_that_does_not_know_how_its_own_intents_stand_takes_them_over(wor
     assert statuses(world, [Settlement(intent, push())]) == [LOST]
     assert statuses(world, [Settlement(again, push())]) == [WON]
     assert world.queue("celery") == ["m"]
+
+
+def test_only_what_was_due_in_the_time_asked_for_is_taken_over_from_others(world: World) -> None:
+    for node in "ab":
+        opened(world, f"of {node}", node=node, age=20 * SECOND)
+    live(world, "b")
+
+    assert taken_by(world, "c", due_from=DUE + MS) == []
+    assert taken_by(world, "c", due_until=DUE) == []
+    assert [intent.name for intent in taken_by(world, "b", due_from=DUE + MS)] == ["of b"], "its own"
+    assert len(taken_by(world, "c", due_from=DUE, due_until=DUE + MS, older_than=timedelta(0))) == 2
 
 
 def test_whoever_was_taken_over_from_settles_and_keeps_nothing(world: World) -> None:

@@ -293,9 +293,31 @@ def test_a_pool_that_came_back_older_takes_what_a_node_remembers(world: World, b
     world.restart()
     hear(world, beat("a"))
     ahead = Fence("v2", before.fence.since + timedelta(seconds=5))
-    pulse = hear(world, beat("b", remembered=ahead))
+    pulse = hear(world, beat("b", remembered=ahead, remembered_before=before.fence))
 
     assert (pulse.fence, pulse.before) == (ahead, before.fence)
+
+
+def test_a_pool_that_was_emptied_before_a_switch_takes_both_configs_that_a_node_remembers(
+    world: World, beat: Beat
+) -> None:
+    now = world.now().replace(microsecond=0)
+    before, ahead = Fence("v1", now - LEASE), Fence("v2", now + timedelta(seconds=2))
+    pulse = hear(world, beat("a", remembered=ahead, remembered_before=before))
+
+    assert (pulse.fence, pulse.before) == (ahead, before)
+
+
+def test_what_an_old_pool_had_in_force_is_not_claimable_after_a_switch_that_is_over(
+    world: World, beat: Beat
+) -> None:
+    old = settle(world, beat("a"), beat("b"))
+    assert old.fence is not None
+    world.restart()
+    over = Fence("v2", old.fence.since + MS)
+    pulse = hear(world, beat("b", remembered=over))
+
+    assert (pulse.fence, pulse.before) == (over, None)
 
 
 def test_what_a_node_remembers_does_not_replace_a_later_config(world: World, beat: Beat) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import timedelta
+from dataclasses import replace
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -277,28 +278,63 @@ def test_the_fence_stays_as_it_was_when_the_switch_takes_place(world: World, bea
     assert after.fence is not None and after.fence.since <= after.now
 
 
-def test_a_switch_back_waits_until_nothing_is_claimable_under_the_config_before(
-    world: World, beat: Beat
-) -> None:
+def outvoted(world: World, beat: Beat) -> list[Heartbeat]:
+    """Nodes of a pool that has just switched to v2, and where most run v1 again."""
     old, new = switching(world, beat)
     live(world, 4, *old, *new)
     for node in "cd":
         world.pool.leave(node)
-    live(world, 6, *old, *new[2:])
+    return [*old, *new[2:]]
+
+
+def test_a_switch_back_waits_until_nothing_is_claimable_under_the_config_before(
+    world: World, beat: Beat
+) -> None:
+    nodes = outvoted(world, beat)
+    say_swept(world, nodes[-1])
+    live(world, 6, *nodes)
     late = beat("late")
-    live(world, 2, *old, *new[2:], late)
+    live(world, 2, *nodes, late)
     assert (in_force(world), challenger(world)) == ("v2", "v1"), "whatever changes meanwhile"
-    live(world, 6, *old, *new[2:], late)
+    live(world, 4, *nodes, late)
 
     assert (in_force(world), challenger(world)) == ("v1", "")
     before = world.pool.read().before
     assert before is not None and before.config == "v2"
 
 
+def test_a_switch_back_waits_for_the_sweep_as_soon_as_that_is_said(world: World, beat: Beat) -> None:
+    nodes = outvoted(world, beat)
+    live(world, 24, *nodes)
+    assert (in_force(world), challenger(world)) == ("v2", "v1"), "nobody has swept"
+    say_swept(world, nodes[-1], since=since_of(world) - MS)
+    assert (in_force(world), challenger(world)) == ("v2", "v1"), "it was another switch's"
+    say_swept(world, nodes[-1])
+
+    assert (in_force(world), challenger(world)) == ("v1", "")
+
+
+def test_a_sweep_that_nobody_makes_holds_a_switch_up_for_two_leases(world: World, beat: Beat) -> None:
+    nodes = outvoted(world, beat)
+    live(world, 34, *nodes)
+
+    assert (in_force(world), challenger(world)) == ("v1", "")
+
+
 def switch_fence(world: World) -> tuple[Fence, Fence]:
     state = world.pool.read()
     assert state.fence is not None and state.before is not None
     return state.fence, state.before
+
+
+def since_of(world: World) -> datetime:
+    fence = world.pool.read().fence
+    assert fence is not None
+    return fence.since
+
+
+def say_swept(world: World, node: Heartbeat, since: datetime | None = None) -> None:
+    world.pool.heartbeat(replace(node, swept=since or since_of(world)), known_epoch=None)
 
 
 def test_a_switch_that_is_undone_before_it_took_place_leaves_the_one_before_it(

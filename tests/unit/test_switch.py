@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import NoReturn
 
 import pytest
 
@@ -252,6 +253,19 @@ def test_a_drained_node_that_slept_past_its_lease_is_still_drained(world: World)
     assert beats[0].report.owned == 0
 
 
+def test_a_node_says_that_nothing_is_fired_since_all_are_drained(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    beats = [world.start(name, old()) for name in "ab"]
+    world.run(3)
+    assert beats[0].pool.drain("a", True)
+    world.run(1)
+    assert "drained" not in caplog.text
+    world.kill("b")
+    world.run(LEASE + 5)
+    assert caplog.text.count("every node of config v1 is drained. Run: celery dispatch undrain a") == 1
+
+
 def test_two_apps_on_one_prefix_never_mix(caplog: pytest.LogCaptureFixture) -> None:
     world = World(fresh=True)
     for name in "ab":
@@ -295,3 +309,115 @@ def test_a_drained_node_lets_go_and_comes_back(world: World) -> None:
     world.run(2)
     assert beats[0].report.owned + beats[0].report.standby > 0
     assert world.doubled() == []
+
+
+# --- dying, sleeping and losing Redis in the middle of it ---------------------------------------------------
+
+
+def with_user_code(world: World, names: str, entries: Catalog) -> None:
+    for name in names:
+        world.start(name, entries).outbox.user_code = set(entries.entries)
+
+
+def announce(world: World) -> float:
+    """Run until a switch to v2 is announced; its instant, in seconds since the start."""
+    while world.store.fence is None or world.store.fence.config != "v2":
+        world.run(0.05)
+    return switched(world)
+
+
+def dies_before_rendering(world: World, name: str) -> None:
+    """Kill the node the next time that it has claimed and is about to make a message."""
+    outbox = world.beats[name].outbox
+
+    def die(*_: object, **__: object) -> NoReturn:
+        world.kill(name)
+        raise StoreUnavailable("killed")
+
+    outbox.render = die  # type: ignore[method-assign, assignment]
+
+
+def owner_of(world: World, node: str, name: str) -> str:
+    view = world.beats[node].membership.view
+    assert view is not None
+    return str(view.ranks.owner(name))
+
+
+@pytest.mark.parametrize("name", ["changes", "leaves"])
+def test_what_a_node_of_the_config_before_left_half_made_is_made_by_another_of_them(
+    world: World, name: str
+) -> None:
+    with_user_code(world, "abc", old())
+    world.run(12)
+    with_user_code(world, "defg", new())
+    at = announce(world)
+    victim = owner_of(world, "a", name)
+    world.run(at - 1.0 - world.seconds())
+    dies_before_rendering(world, victim)
+    for one in "abc":
+        world.beats[one] = world.beats.pop(one)  # the new ones are quicker to look at what is left
+    world.run(LEASE + 8)
+    assert victim not in world.beats, "it never came to the point"
+    assert [due for due in dues(world, name) if due < at] == [due for due in dues(world, "stays") if due < at]
+    assert world.doubled() == []
+    assert world.store.intents == {}
+
+
+def test_what_a_node_of_the_new_config_left_half_made_is_not_dropped_by_outgoing_ones(world: World) -> None:
+    with_user_code(world, "abc", old())
+    world.run(12)
+    with_user_code(world, "defg", new())
+    at = announce(world)
+    world.run(at + 0.1 - world.seconds())
+    victim = owner_of(world, "d", "comes")
+    dies_before_rendering(world, victim)
+    world.run(LEASE + 8)
+    assert victim not in world.beats, "it never came to the point"
+    comes = dues(world, "comes")
+    assert {round(b - a, 3) for a, b in itertools.pairwise(comes)} == {1.0}
+    assert comes[0] <= at + 1.0
+
+
+def test_a_redis_emptied_between_announcement_and_switch_costs_neither_config_anything(
+    world: World,
+) -> None:
+    for name in "abc":
+        world.start(name, old())
+    world.run(12)
+    for name in "defg":
+        world.start(name, new())
+    at = announce(world)
+    world.store.flush()
+    world.run(LEASE + 8)
+    assert switched(world) == at
+    assert world.doubled() == []
+    for name in ("stays", "changes", "leaves"):
+        assert [due for due in dues(world, name) if due < at] == [
+            due for due in dues(world, "stays") if due < at
+        ]
+    assert world.missing(["stays"], world.seconds() - HANDOVER - 0.2) == []
+    assert at <= min(dues(world, "comes")) <= at + 1.0
+
+
+def test_a_rollback_waits_for_the_sweep_though_the_node_that_sweeps_sleeps_through_a_vote(
+    world: World,
+) -> None:
+    for name in "abc":
+        world.start(name, old())
+    world.run(12)
+    for name in "defg":
+        world.start(name, new())
+    at = announce(world)
+    for name in "hi":
+        world.start(name, old())
+    world.run(at + LEASE - 1 - world.seconds())
+    view = world.beats["d"].membership.view
+    assert view is not None
+    sweeper = view.ranks.nodes[view.ranks.owners[0]]
+    world.beats[sweeper].paused = True
+    world.run(3 * LEASE)
+    assert world.store.fence is not None
+    assert world.store.fence.config == "v1"
+    back = switched(world)
+    assert not [due for due in dues(world, "leaves") if at <= due < back]
+    assert dues(world, "leaves")[-1] > world.seconds() - 1.2

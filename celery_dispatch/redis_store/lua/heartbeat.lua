@@ -7,8 +7,10 @@ ARGV    1 channel to wake the others on   2 schema version
         7 the epoch that the caller knows, '' for none
         8 host   9 fingerprint of the node's config   10 identity   11 state   12 info, a JSON object
         13 config and 14 since (ms) of the fence that the node remembers, '' for none
-        15 name of the recovery that the node has merged, '' for none   16 '1' if it is suspicious, else '0'
-        17 '1' if the node was draining when it last looked, else '0'; for where its row is gone
+        15 and 16 the same of the one before it
+        17 name of the recovery that the node has merged, '' for none   18 '1' if it is suspicious, else '0'
+        19 '1' if the node was draining when it last looked, else '0'; for where its row is gone
+        20 since when (ms) the config is in force that the node has swept the cursors for, '' for none
 Result  {'ok', now in µs, epoch, config in force, since in ms, config before it, since in ms, identity, name
          of the recovery under way, members or false}; '' for none
         members: {node id, end of lease in ms, row, ...}; false if the caller knows this epoch
@@ -26,6 +28,7 @@ The fields of `pool`; '' or absent is none, instants are whole ms since 1970 by 
                    trace here: the one before it stays.
   challenger, challenger_at
                    a config that leads the vote without being in force, and since when it has led
+  swept            the `since` that the cursors were last swept for
   vote_at          the votes need not be counted before this, unless something changes
   epoch, changes   names the state of the pool; counts the names that were given
   beat_at, lease   the last heartbeat, and the lease that it asked for
@@ -41,7 +44,7 @@ one without the other would compute a ring that nobody else has.
 ]]
 local node, lease, interval, handover = ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local me = {host = ARGV[8], config = ARGV[9], identity = ARGV[10], state = ARGV[11]}
-local merged, suspicious = ARGV[15], ARGV[16] == '1'
+local merged, suspicious = ARGV[17], ARGV[18] == '1'
 local changed = false
 
 -- The pool of an older version, whose rows name no identity, is taken over once none of its nodes can live.
@@ -87,7 +90,7 @@ local function renew()
   if before then
     me.draining = before.draining or false
   else
-    me.draining = ARGV[17] == '1'
+    me.draining = ARGV[19] == '1'
   end
   redis.call('ZADD', nodes, text(now + lease), node)
   redis.call('HSET', members, node, row_of(me, ARGV[12]))
@@ -135,6 +138,9 @@ local function recall()
   end
   it.identity, it.identity_at = me.identity, now
   put_in_force(config, since, lease)
+  local before, before_since = ARGV[15], instant(ARGV[16])
+  it.before_config, it.before_since = before_since and before, before_since
+  it.before_until = before_since and it.since + lease
   return true
 end
 
@@ -172,9 +178,12 @@ local function settle_identity(may_trim)
 end
 
 -- When the last switch is over: what was due before it stays claimable for a lease, and then the cursors are
--- swept; unless it never began.
+-- swept, which takes two leases at most; unless it never began.
 local function over_at()
-  return now < it.since and 0 or (it.before_until or -2 * interval) + 2 * interval
+  if now < it.since or not it.before_until then
+    return 0
+  end
+  return it.before_until + (it.swept == it.since and 0 or 2 * lease)
 end
 
 -- Whether another config comes into force, for it has led for two heartbeats.
@@ -216,6 +225,9 @@ local function settle_config()
   return switched
 end
 
+if it.since and it.swept ~= it.since and ARGV[20] == text(it.since) then
+  it.swept, it.vote_at = it.since, nil
+end
 if it.identity == '' and me.identity ~= '' then
   it.identity, changed = me.identity, true
 end

@@ -32,7 +32,7 @@ local TEXTS = {
   'recovery_names',
 }
 local INSTANTS = {
-  'identity_at', 'since', 'before_since', 'before_until', 'challenger_at', 'vote_at', 'changes', 'beat_at',
+  'identity_at', 'since', 'before_since', 'before_until', 'swept', 'challenger_at', 'vote_at', 'changes', 'beat_at',
   'lease', 'no_trim_until', 'recovery_from', 'recovery_until',
 }
 local FIELDS = {}

@@ -5,6 +5,7 @@ KEYS    1 intents   2 attempts   3 nodes
 ARGV    1 the caller's id as a JSON string, as rows hold it
         2 what the tokens of these attempts begin with, 12 characters
         3 the age in ms from which any intent may be taken   4 how many to take at most
+        5 and 6 the dues, from and until in ms ('' for no end), of what may be taken from others
 Result  {now in ms, {field, row, ...} of what was taken over, {field, row, ...} of what was removed}
         The rows are those that were found.  What was taken over now belongs to the caller since now; the
         tokens are ARGV 2 and the place in the list, from 0 on, as 4 hexadecimal digits.  What was removed
@@ -28,6 +29,7 @@ Atomic, because of two nodes that take an intent over, one must be told that it 
 local intents, attempts, nodes = KEYS[1], KEYS[2], KEYS[3]
 local caller, seed = ARGV[1], ARGV[2]
 local older_than, limit = tonumber(ARGV[3]), tonumber(ARGV[4])
+local due_from, due_until = tonumber(ARGV[5]), tonumber(ARGV[6])
 local MOST, PAGE, SAMPLE = 2000, 500, 1000
 local HEAD = '^' .. string.rep('[0-9a-f]', 16) .. ' (%d+) ("[^\n]*")()\n' -- since, node, and where the rest begins
 
@@ -78,6 +80,10 @@ local function look_at(field, since, row)
   end
   local _, node, rest_at = row:match(HEAD)
   if node and since + older_than > now and is_alive(node) then
+    return
+  end
+  local due = tonumber(field:match('^%d+'))
+  if node and node ~= caller and due and (due < due_from or due_until and due >= due_until) then
     return
   end
   if node and is_field(field) then
