@@ -24,7 +24,7 @@ __all__ = ["Keeper"]
 logger = logging.getLogger(__name__)
 
 _BACKOFF = 0.5  # seconds between tries while the store does not answer
-_GATHER = 0.05  # seconds between two heartbeats at least, so that changes are taken together
+_GATHER = 0.02  # seconds between two heartbeats at least, so that changes are taken together
 _GOODBYE = 3.0  # seconds that ``stop`` waits for the last word
 _REMIND = 30.0  # seconds between log lines about one outage
 

@@ -40,7 +40,7 @@ logger = logging.getLogger(__name__)
 _DAMAGED_WAIT = 10.0  # seconds between looks at a cursor that cannot be read
 _ANCHOR_WINDOW = timedelta(seconds=60)  # how long after a switch a name without a cursor counts as new
 _SLICE = 500  # entries whose cursors are read in one turn
-_SLICE_SECONDS = 0.05
+_SLICE_SECONDS = 0.02
 
 
 class Loading:
@@ -103,7 +103,7 @@ class Loading:
         Raises ``StoreError`` and ``FencedError``.
         """
         self._retry_damaged()
-        unread = self._re_rank_some(view)
+        unread = self.re_rank(view)
         if unread:
             self._hold_all(view, unread, self._ledger.read(unread))
         self._report.loading = len(self._pending)
@@ -111,8 +111,8 @@ class Loading:
             self._compare_some(view)
         return self.done
 
-    def _re_rank_some(self, view: View) -> list[str]:
-        """Drop or re-rank what needs no reading; the names whose cursors must be read, a slice at most."""
+    def re_rank(self, view: View) -> list[str]:
+        """Drop or re-rank what needs no reading, a slice at most; the names whose cursors must be read."""
         until = self._clock.monotonic() + _SLICE_SECONDS
         done, unread = [], []
         for name, must_read in self._pending.items():

@@ -9,7 +9,8 @@
 
 ``turn()`` is one pass over this picture, and the only thing that the loop calls:
 
-1. *Follow* the newest view: note the entries whose rank changed.
+1. *Follow* the newest view: note the entries whose rank changed, and take over at once those of a node that
+   left which are at hand.
 2. *Merge*, while the pool recovers: put back what the ledger has lost of what this node knows, say so, and
    do nothing else (``recovery``).
 3. *Deliver* what was claimed and is not known to be on the broker, by this node or one that is gone
@@ -238,6 +239,8 @@ class Node:
         if view.own is not None:
             self._alarms.under(view.own, until=view.until)
         self._loading.note(before, view)
+        if view.own is not None:
+            self._loading.re_rank(view)
         self._delivery.look()
         self._say(before, view)
 

@@ -13,9 +13,12 @@ occurrence.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import md5
+from itertools import chain, repeat
+from operator import sub
 
 from uhashring import HashRing
 
@@ -40,41 +43,46 @@ def _points_per_node(nodes: int) -> int:
 class Ranks:
     """Owner and standby of every slot, as indices into ``nodes``; -1 where there is none.
 
-    ``owners`` and ``standbys`` hold ``SLOTS`` items each.
+    Slots follow each other in runs that have both in common: run ``i`` ends before slot ``ends[i]``, and
+    begins where the one before it ends.
     """
 
     nodes: tuple[str, ...]
-    owners: tuple[int, ...] | list[int]
-    standbys: tuple[int, ...] | list[int]
+    ends: tuple[int, ...]
+    owners: tuple[int, ...]
+    standbys: tuple[int, ...]
 
     def of(self, node: str) -> bytes:
         """The rank of ``node`` in each slot: ``OWNER``, ``STANDBY`` or ``OTHER``."""
-        if node not in self.nodes:
-            return bytes([OTHER]) * SLOTS
-        me = self.nodes.index(node)
-        places = zip(self.owners, self.standbys)
-        return bytes(
-            [OWNER if first == me else STANDBY if second == me else OTHER for first, second in places]
-        )
+        me = self.nodes.index(node) if node in self.nodes else None
+        ranks = [
+            OWNER if owner == me else STANDBY if standby == me else OTHER
+            for owner, standby in zip(self.owners, self.standbys)
+        ]
+        return bytes(chain.from_iterable(map(repeat, ranks, self._lengths())))
 
     def owner(self, name: str) -> str | None:
         """The owner of an entry, if any node is on the ring."""
-        return self._node(self.owners[slot_of(name)])
+        return self._node(self.owners, slot_of(name))
 
     def standby(self, name: str) -> str | None:
         """The standby of an entry, if there is a second node."""
-        return self._node(self.standbys[slot_of(name)])
+        return self._node(self.standbys, slot_of(name))
 
     def shares(self) -> Mapping[str, float]:
         """The part of all slots that each node owns; they add up to 1."""
         counts = [0] * len(self.nodes)
-        for owner in self.owners:
+        for owner, length in zip(self.owners, self._lengths()):
             if owner >= 0:
-                counts[owner] += 1
+                counts[owner] += length
         return {node: counts[i] / SLOTS for i, node in enumerate(self.nodes)}
 
-    def _node(self, index: int) -> str | None:
+    def _node(self, column: tuple[int, ...], slot: int) -> str | None:
+        index = column[bisect_right(self.ends, slot)]
         return self.nodes[index] if index >= 0 else None
+
+    def _lengths(self) -> Iterable[int]:
+        return map(sub, self.ends, chain((0,), self.ends))
 
 
 class Ring:
@@ -92,22 +100,14 @@ class Ring:
         self._place(hosts)
         nodes = tuple(sorted(hosts))
         if not nodes:
-            nobody = [-1] * SLOTS
-            return Ranks(nodes, nobody, nobody)
+            return Ranks(nodes, (SLOTS,), (-1,), (-1,))
         index = {node: i for i, node in enumerate(nodes)}
-        points = [(point >> _SLOT_SHIFT, index[node]) for point, node in self._ring.get_points()]
-        standby_after = _successors([i for _, i in points], [hosts[node] for node in nodes])
-        owners: list[int] = []
-        standbys: list[int] = []
-        for position, (slot, owner) in enumerate(points):
-            length = slot + 1 - len(owners)
-            if length > 0:
-                owners.extend([owner] * length)
-                standbys.extend([standby_after[position]] * length)
-        rest = SLOTS - len(owners)  # past the last point the ring begins anew
-        owners.extend([points[0][1]] * rest)
-        standbys.extend([standby_after[0]] * rest)
-        return Ranks(nodes, owners, standbys)
+        points = self._ring.get_points()
+        owners = [index[node] for _, node in points]
+        standbys = _successors(owners, [hosts[node] for node in nodes])
+        ends = [(point >> _SLOT_SHIFT) + 1 for point, _ in points]
+        # Past the last point the ring begins anew.
+        return Ranks(nodes, (*ends, SLOTS), (*owners, owners[0]), (*standbys, standbys[0]))
 
     def _place(self, nodes: Iterable[str]) -> None:
         wanted = sorted(nodes)
@@ -127,22 +127,18 @@ class Ring:
 def _successors(nodes: list[int], hosts: list[str]) -> list[int]:
     """For each point of the ring, the node that stands by for it; -1 where there is no second node.
 
-    ``nodes`` gives the node of each point in ring order, ``hosts`` the host of each node.  Walks backwards
-    twice round, carrying the nearest later node of another host.
+    ``nodes`` gives the node of each point in ring order, ``hosts`` the host of each node.  Walks backwards,
+    carrying the nearest later node and the nearest one of another host than that.
     """
     apart = len(set(hosts)) > 1
-    keys: list[object] = [hosts[node] for node in nodes] if apart else list(nodes)
-    result = [-1] * len(nodes)
-    nearest: int = -1  # the node of the next point
-    other: int = -1  # the nearest later node with another key than `nearest`
-    key: object = None
-    for position in range(2 * len(nodes) - 1, -1, -1):
-        i = position % len(nodes)
-        if nearest < 0:
-            nearest, key = nodes[i], keys[i]
-        elif keys[i] != key:
-            nearest, other, key = nodes[i], nearest, keys[i]
-        else:
-            nearest = nodes[i]
-        result[i] = other
+    keys: Sequence[object] = hosts if apart else range(len(hosts))
+    nearest, key = nodes[0], keys[nodes[0]]
+    other = next((node for node in nodes if keys[node] != key), -1)
+    result = []
+    for node in reversed(nodes):
+        if keys[node] != key:
+            other, key = nearest, keys[node]
+        nearest = node
+        result.append(other)
+    result.reverse()
     return result

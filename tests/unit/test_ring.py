@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Sequence
 
 import pytest
 from hypothesis import given, settings
@@ -17,12 +18,20 @@ def pool(*nodes: str) -> dict[str, str]:
     return {node: f"host-of-{node}" for node in nodes}
 
 
+def each_slot(ranks: Ranks, column: Sequence[int]) -> list[str]:
+    """The node of each slot, or '' where there is none."""
+    nodes: list[str] = []
+    for end, index in zip(ranks.ends, column):
+        nodes += [ranks.nodes[index] if index >= 0 else ""] * (end - len(nodes))
+    return nodes
+
+
 def owners(ranks: Ranks) -> list[str]:
-    return [ranks.nodes[i] for i in ranks.owners]
+    return each_slot(ranks, ranks.owners)
 
 
 def standbys(ranks: Ranks) -> list[str]:
-    return [ranks.nodes[i] for i in ranks.standbys]
+    return each_slot(ranks, ranks.standbys)
 
 
 def test_an_empty_ring_owns_nothing() -> None:
@@ -43,8 +52,9 @@ def test_a_single_node_owns_all_and_nobody_stands_by() -> None:
 @settings(max_examples=25, deadline=None)
 def test_every_slot_has_an_owner_and_another_standby(nodes: list[str]) -> None:
     ranks = Ring().ranks(pool(*nodes))
-    assert len(ranks.owners) == len(ranks.standbys) == SLOTS
-    assert all(owner != standby >= 0 for owner, standby in zip(ranks.owners, ranks.standbys))
+    assert len(owners(ranks)) == len(standbys(ranks)) == SLOTS
+    assert all(owner != standby for owner, standby in zip(owners(ranks), standbys(ranks)))
+    assert all(owners(ranks)) and all(standbys(ranks))
     for node in nodes:
         mine = ranks.of(node)
         assert [rank == OWNER for rank in mine] == [owner == node for owner in owners(ranks)]
@@ -100,7 +110,14 @@ def test_the_standby_is_on_another_host_where_there_is_one() -> None:
 
 def test_the_standby_is_another_node_where_all_share_a_host() -> None:
     ranks = Ring().ranks({"a1": "a", "a2": "a", "a3": "a"})
-    assert all(owner != standby >= 0 for owner, standby in zip(ranks.owners, ranks.standbys))
+    assert all(standby and owner != standby for owner, standby in zip(owners(ranks), standbys(ranks)))
+
+
+@given(st.lists(node_ids, min_size=1, max_size=6, unique=True), st.text(max_size=20))
+@settings(max_examples=25, deadline=None)
+def test_owner_and_standby_of_an_entry_are_those_of_its_slot(nodes: list[str], name: str) -> None:
+    ranks, slot = Ring().ranks(pool(*nodes)), slot_of(name)
+    assert (ranks.owner(name), ranks.standby(name) or "") == (owners(ranks)[slot], standbys(ranks)[slot])
 
 
 def test_a_large_pool_has_a_ring_of_bounded_size() -> None:

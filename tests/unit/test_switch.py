@@ -413,7 +413,7 @@ def test_a_rollback_waits_for_the_sweep_though_the_node_that_sweeps_sleeps_throu
     world.run(at + LEASE - 1 - world.seconds())
     view = world.beats["d"].membership.view
     assert view is not None
-    sweeper = view.ranks.nodes[view.ranks.owners[0]]
+    sweeper = view.ranks.nodes[view.ranks.owners[0]]  # of slot 0
     world.beats[sweeper].paused = True
     world.run(3 * LEASE)
     assert world.store.fence is not None
