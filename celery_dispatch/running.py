@@ -208,6 +208,8 @@ def _about(config: Config) -> dict[str, object]:
         "pid": os.getpid(),
         "name": config.node_name,
         "version": version("celery-dispatch"),
+        "heartbeat": config.heartbeat_interval.total_seconds(),
+        "lease": config.lease_ttl.total_seconds(),
         "started": datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
     }
 

@@ -14,7 +14,9 @@ Celery's contract, and what follows from it:
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NoReturn
 
 from celery.beat import ScheduleEntry, Scheduler
 
@@ -57,15 +59,28 @@ class DispatchScheduler(Scheduler):
             self._running.stop()
         super().close()
 
-    def get_schedule(self) -> dict[str, ScheduleEntry]:
+    def get_schedule(self) -> Mapping[str, ScheduleEntry]:  # type: ignore[override]  # it is not to be changed
         if self._catalog is None:
-            return {}
-        return {name: entry.payload for name, entry in self._catalog.entries.items()}  # type: ignore[misc]
+            return MappingProxyType({})
+        return MappingProxyType({name: entry.payload for name, entry in self._catalog.entries.items()})  # type: ignore[misc]
 
-    def set_schedule(self, schedule: Any) -> None:
-        raise ConfigError("The schedule of a dispatch scheduler is beat_schedule; set that instead.")
+    def set_schedule(self, schedule: Any) -> NoReturn:
+        raise _refused("Assigning schedule")
 
     schedule = property(get_schedule, set_schedule)
+
+    def add(self, **kwargs: Any) -> NoReturn:
+        raise _refused("add()")
+
+    def update_from_dict(self, dict_: Any) -> NoReturn:
+        raise _refused("update_from_dict()")
+
+    def merge_inplace(self, b: Any) -> NoReturn:
+        raise _refused("merge_inplace()")
+
+    def reserve(self, entry: ScheduleEntry) -> Any:
+        """``entry`` as it is after one more run; nothing is kept of it, for runs are counted in Redis."""
+        return next(entry)
 
     @property
     def info(self) -> str:
@@ -83,3 +98,10 @@ class DispatchScheduler(Scheduler):
         """The entries of ``beat_schedule``; only on an instance that is not lazy."""
         assert self._catalog is not None
         return self._catalog
+
+
+def _refused(what: str) -> ConfigError:
+    return ConfigError(
+        f"{what} cannot change what a dispatch scheduler fires: one beat alone would know of it. "
+        "Put the entry into beat_schedule, or call app.add_periodic_task(), before beat starts."
+    )

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery.schedules import BaseSchedule, solar
 
+from celery_dispatch.celery_bridge.schedule_codec import ZoneClock
 from celery_dispatch.errors import EntryError
 
 if TYPE_CHECKING:
@@ -52,6 +53,8 @@ class Pinned:
             self.schedule._app = app
         if isinstance(original, solar):
             self.schedule.cal = self.schedule.cal.copy()
+        if isinstance(getattr(original, "nowfun", None), ZoneClock):
+            self.schedule.tz = self.zone
         self.schedule.nowfun = self.schedule.now = self._tell
 
     def _tell(self) -> datetime:

@@ -18,7 +18,11 @@ __all__ = ["adopt", "cursor", "drain", "undrain"]
 
 @click.command(cls=Command)
 @click.argument("node")
-@option("--force", is_flag=True, help="Even if no other node of its config would be left to fire.")
+@option(
+    "--force",
+    is_flag=True,
+    help="Even if no other node of its config is left: then nothing is fired until undrain.",
+)
 @json_option
 @click.pass_context
 def drain(ctx: click.Context, node: str, force: bool, as_json: bool) -> None:

@@ -163,7 +163,7 @@ def next_(ctx: click.Context, name: str, count: int, as_json: bool) -> None:
 
 @click.command(cls=Command)
 @option("--live", is_flag=True, help="Do the loops of this host's nodes turn? Asks nothing of Redis.")
-@option("--ready", is_flag=True, help="Are this host's nodes in the pool?")
+@option("--ready", is_flag=True, help="Are this host's nodes in the pool, and do their heartbeats come?")
 @json_option
 @click.pass_context
 def health(ctx: click.Context, live: bool, ready: bool, as_json: bool) -> None:

@@ -21,6 +21,7 @@ from celery_dispatch.core.entry import Catalog, Entry
 from celery_dispatch.core.ports import Pool
 from celery_dispatch.errors import ConfigError
 from celery_dispatch.manage.doctor.reader import Consulted
+from celery_dispatch.manage.doctor.rows import read_damaged_rows
 from celery_dispatch.manage.doctor.server import read_server
 from celery_dispatch.manage.operations import Sources
 from celery_dispatch.manage.reports import Sketch
@@ -79,6 +80,7 @@ def open_consulted(app: Celery) -> Iterator[Consulted]:
             outbox=_outbox(app, config, client),
             facets=Facets(client, Keys(config.key_prefix)),
             own_facets=facets_of(app, catalog, config),
+            damaged_rows=lambda: read_damaged_rows(client, Keys(config.key_prefix)),
         )
     finally:
         client.close()

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from celery_dispatch.core.ports import Pool, PoolState
 from celery_dispatch.errors import DispatchError, StoreRefused
 from celery_dispatch.manage.nodes import read_pool
-from celery_dispatch.manage.reports import NodeReport
+from celery_dispatch.manage.reports import NodeReport, NodeState
 from celery_dispatch.manage.words import counted, listed
 
 __all__ = ["Adoption", "ControlError", "Drained", "adopt", "drain", "read_adoption"]
+
+_TAKING_OVER = frozenset({NodeState.STEADY, NodeState.JOINING, NodeState.LATE})
 
 
 class ControlError(DispatchError):
@@ -52,7 +54,8 @@ def drain(pool: Pool, asked: str, draining: bool, *, force: bool = False) -> Dra
     ``asked`` is its id, the beginning of it that no other node shares, or the name in its settings.  Raises
     ``ControlError`` if there is no such node, or more than one, or no other is left to fire.
     """
-    node = _found(read_pool(pool).alive, asked)
+    alive = read_pool(pool).alive
+    node = _found(alive, asked)
     try:
         known = pool.drain(node.id, draining, force=force)
     except StoreRefused as error:
@@ -61,7 +64,7 @@ def drain(pool: Pool, asked: str, draining: bool, *, force: bool = False) -> Dra
         raise ControlError(str(error), "See who fires: celery -A <app> dispatch nodes.") from error
     if not known:
         raise _nobody(asked, ())
-    return Drained(node.id, draining, _after(node, draining))
+    return Drained(node.id, draining, _drained(node, alive) if draining else _put_back(node))
 
 
 def _found(alive: Sequence[NodeReport], asked: str) -> NodeReport:
@@ -86,16 +89,39 @@ def _nobody(asked: str, alive: Sequence[NodeReport]) -> ControlError:
     return ControlError(f"No live node is called {asked!r}.", there)
 
 
-def _after(node: NodeReport, draining: bool) -> str:
-    if not draining:
+def _drained(node: NodeReport, alive: Sequence[NodeReport]) -> str:
+    if node.state is NodeState.DRAINING:
+        return f"Node {node.id} was drained before; nothing was changed."
+    if node.state in (NodeState.STANDBY, NodeState.FOREIGN):
         return (
-            f"Node {node.id} is on the ring again with its next heartbeat, if it runs the config in force, "
-            "and takes its share back."
+            f"Node {node.id} stands by and fires nothing; from its next heartbeat on it has no vote either."
         )
+    owned = counted(node.entries, "entry")
+    others = [other for other in alive if other.id != node.id]
+    heirs = [other.id for other in others if other.in_force and other.state in _TAKING_OVER]
+    if heirs:
+        return (
+            f"Node {node.id} leaves the ring with its next heartbeat, and {_taking(heirs)} over the {owned} "
+            "that it owns. It stays alive and fires nothing: stop it whenever you like, or put it back: "
+            f"celery -A <app> dispatch undrain {node.id}."
+        )
+    switch = any(other.state is NodeState.STANDBY for other in others)
     return (
-        f"Node {node.id} leaves the ring with its next heartbeat, and the others take over the "
-        f"{counted(node.entries, 'entry')} that it owns. It stays alive and fires nothing: stop it whenever "
-        "you like, or put it back with undrain."
+        f"Node {node.id} leaves the ring with its next heartbeat, and nobody takes over the {owned} that it "
+        "owns: nothing is fired until it is put back (celery -A <app> dispatch undrain "
+        f"{node.id}){', ' if switch else ' or '}another node starts"
+        f"{', or the config of a node that stands by comes into force' if switch else ''}."
+    )
+
+
+def _taking(heirs: Sequence[str]) -> str:
+    return f"node {heirs[0]} takes" if len(heirs) == 1 else "the others take"
+
+
+def _put_back(node: NodeReport) -> str:
+    return (
+        f"Node {node.id} is on the ring again with its next heartbeat, if it runs the config in force, "
+        "and takes its share back."
     )
 
 

@@ -10,8 +10,10 @@ from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Any
 
-from celery_dispatch.core.entry import Cursor, Fence
+from celery_dispatch.celery_bridge.schedule_codec import to_json
+from celery_dispatch.core.entry import Cursor, Entry, Fence
 from celery_dispatch.core.ports import Damaged
+from celery_dispatch.errors import EntryError
 from celery_dispatch.manage.controls import Adoption, Drained
 from celery_dispatch.manage.health import Health
 from celery_dispatch.manage.reports import (
@@ -105,13 +107,14 @@ def entries_document(report: EntryList) -> Document:
 
 
 def entry_document(detail: EntryDetail) -> Document:
-    """An entry as in ``entries``, with definition, arguments, cursor and the next dues."""
+    """An entry as in ``entries``, with definition, recurrence, arguments, cursor and the next dues."""
     sketch, entry = detail.report.sketch, detail.entry
     window = entry.catch_up_window if entry is not None else None
     return {
         **_entry(detail.report),
         "now": _time(detail.dues.now),
         "definition": entry.definition if entry is not None else None,
+        "recurrence": _recurrence(entry),
         "args": sketch.args,
         "kwargs": sketch.kwargs,
         "options": sketch.options,
@@ -179,6 +182,7 @@ def _node(node: NodeReport) -> Document:
         "in_force": node.in_force,
         "joined": _time(node.joined),
         "lease_end": _time(node.lease_end),
+        "last_heartbeat": _time(node.last_heartbeat),
         "share": round(node.share, 4),
         "entries": node.entries,
         "standby": node.standby,
@@ -209,6 +213,14 @@ def _entry(entry: EntryReport) -> Document:
         "standby": entry.standby,
         "error": entry.error,
     }
+
+
+def _recurrence(entry: Entry | None) -> Document | None:
+    """The schedule as ``schedule_codec`` writes it, ``None`` for one that JSON cannot carry."""
+    try:
+        return to_json(getattr(entry.payload, "schedule", None)) if entry is not None else None
+    except EntryError:
+        return None
 
 
 def _cursor(cursor: Cursor | None) -> Document | None:

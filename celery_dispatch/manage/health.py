@@ -12,6 +12,8 @@ from celery_dispatch.celery_bridge.broker import masked
 from celery_dispatch.config import Config
 from celery_dispatch.core.ports import Member, MemberState, Pool, PoolState
 from celery_dispatch.liveness import Turn, directory_for, read_turns
+from celery_dispatch.manage.nodes import in_force, is_late, last_heartbeat
+from celery_dispatch.manage.words import relative
 
 __all__ = ["Health", "directory_of", "live", "ready"]
 
@@ -48,7 +50,8 @@ def ready(directory: Path, pool: Pool) -> Health:
     """Whether every node of this host is in the pool: loaded, standing by for another config, or draining.
 
     A node that stands by is ready: a rolling update that waited for it would wait for ever.  One that has
-    no broker is not.
+    no broker, or whose heartbeats Redis does not take, is not; nor is one that was drained, if no other node
+    is left.
     """
     turns = read_turns(directory)
     if not turns:
@@ -71,10 +74,26 @@ def _missing(node: str, member: Member | None, state: PoolState) -> str | None:
         return f"{node} is not in the pool"
     if member.lease_end <= state.now:
         return f"the lease of {node} has run out"
+    last = last_heartbeat(member)
+    if last is not None and is_late(member, state.now):
+        return f"{node} is late with its heartbeat (the last one {relative(last, state.now)}): see its log"
     if member.state is MemberState.CUT_OFF:
         return f"{node} cannot reach the broker"
-    waits = member.draining or member.identity != state.identity or member.config != _in_force(state)
+    if member.draining and not _others_fire(state):
+        return f"{node} is drained and no other node is left: celery -A <app> dispatch undrain {node}"
+    fence = in_force(state)
+    is_in_force = fence is not None and member.config == fence.config
+    waits = member.draining or member.identity != state.identity or not is_in_force
     return None if waits or member.state is MemberState.STEADY else f"{node} is still joining"
+
+
+def _others_fire(state: PoolState) -> bool:
+    """Whether a node of the pool lives, renews its lease and is not drained."""
+    alive = [member for member in state.members if member.lease_end > state.now]
+    return any(
+        member.identity == state.identity and not member.draining and not is_late(member, state.now)
+        for member in alive
+    )
 
 
 def _nobody(directory: Path) -> Health:
@@ -87,10 +106,3 @@ def _nobody(directory: Path) -> Health:
 
 def _ids(turns: Sequence[Turn]) -> tuple[str, ...]:
     return tuple(turn.node for turn in turns)
-
-
-def _in_force(state: PoolState) -> str | None:
-    """The config that fires now; a switch may be written ahead."""
-    ahead = state.fence is not None and state.fence.since > state.now
-    fence = state.before if ahead else state.fence
-    return fence.config if fence else None

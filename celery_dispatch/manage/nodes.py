@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 
 from celery_dispatch.core.entry import Fence
 from celery_dispatch.core.pool import ring_hosts
 from celery_dispatch.core.ports import Member, MemberState, Pool, PoolState
 from celery_dispatch.core.ring import Ring
 from celery_dispatch.manage.reports import Lag, NodeReport, NodeState, PoolReport
+from celery_dispatch.redis_store.codec import printable
 
-__all__ = ["read_pool"]
+__all__ = ["in_force", "is_late", "last_heartbeat", "read_pool"]
+
+_TOLERANCE = timedelta(seconds=1)  # by which a heartbeat may be late, if half an interval is less
+_LONGEST = 10 * 86_400  # seconds; no setting is longer
+_LARGEST = 2**53
 
 
 def read_pool(pool: Pool, ring: Ring | None = None) -> PoolReport:
     """The nodes with their states and shares."""
     state = pool.read()
-    fence, switch = _fences(state)
+    fence = in_force(state)
+    switch = state.fence if state.fence != fence else None
     nodes = {member.id: _node_state(member, state, fence) for member in state.members}
     live = tuple(member for member in state.members if member.lease_end > state.now)
     hosts = ring_hosts(live, fence.config, identity=state.identity) if fence is not None else {}
@@ -44,11 +50,22 @@ def read_pool(pool: Pool, ring: Ring | None = None) -> PoolReport:
     )
 
 
-def _fences(state: PoolState) -> tuple[Fence | None, Fence | None]:
-    """The config in force now, and the one that a switch is written ahead for."""
-    if state.fence is None or state.fence.since <= state.now:
-        return state.fence, None
-    return state.before, state.fence
+def in_force(state: PoolState) -> Fence | None:
+    """The config that is fired now; where none was before one that is written ahead, nodes fire that one."""
+    ahead = state.fence is not None and state.fence.since > state.now
+    return state.before if ahead and state.before is not None else state.fence
+
+
+def last_heartbeat(member: Member) -> datetime | None:
+    """When its lease was last renewed, by Redis's clock; ``None`` if it does not say how long a lease is."""
+    lease = _seconds(member.info.get("lease"))
+    return member.lease_end - lease if lease is not None else None
+
+
+def is_late(member: Member, now: datetime) -> bool:
+    """Whether a heartbeat is missing that should have come by ``now``: refused by Redis, or never sent."""
+    last, interval = last_heartbeat(member), _seconds(member.info.get("heartbeat"))
+    return last is not None and interval is not None and now - last > interval + max(_TOLERANCE, interval / 2)
 
 
 def _node_state(member: Member, state: PoolState, fence: Fence | None) -> NodeState:
@@ -60,6 +77,8 @@ def _node_state(member: Member, state: PoolState, fence: Fence | None) -> NodeSt
         return NodeState.DRAINING
     if fence is None or member.config != fence.config:
         return NodeState.STANDBY
+    if is_late(member, state.now):
+        return NodeState.LATE
     return _STATES[member.state]
 
 
@@ -83,6 +102,7 @@ def _node_report(member: Member, state: NodeState, *, share: float, in_force: bo
         in_force=in_force,
         joined=member.joined,
         lease_end=member.lease_end,
+        last_heartbeat=last_heartbeat(member),
         share=share,
         name=_text(info.get("name")),
         pid=_count(info.get("pid")) or None,
@@ -96,26 +116,38 @@ def _node_report(member: Member, state: NodeState, *, share: float, in_force: bo
         lag=Lag(_number(lag.get("p50")), _number(lag.get("max"))) if isinstance(lag, dict) else Lag(),
         loading=_count(info.get("loading")),
         outage=_text(info.get("outage")),
-        errors={str(k): str(v) for k, v in errors.items()} if isinstance(errors, dict) else {},
+        errors={printable(name): _text(str(text)) or "" for name, text in errors.items()}
+        if isinstance(errors, dict)
+        else {},
         error_count=_count(info.get("error_count")),
     )
 
 
 def _count(value: object) -> int:
-    return value if isinstance(value, int) and not isinstance(value, bool) else 0
+    if not isinstance(value, int) or isinstance(value, bool):
+        return 0
+    return value if 0 <= value <= _LARGEST else 0
 
 
 def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    """A number that a span of time may have; JSON has larger ones, and Python's reader takes NaN."""
+    if not isinstance(value, (int, float)) or isinstance(value, bool):
+        return None
+    return float(value) if abs(value) <= _LARGEST / 1000 else None
+
+
+def _seconds(value: object) -> timedelta | None:
+    number = _number(value)
+    return timedelta(seconds=number) if number is not None and 0 < number <= _LONGEST else None
 
 
 def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
+    return printable(" ".join(value.split())) or None if isinstance(value, str) else None
 
 
 def _instant(value: object) -> datetime | None:
     try:
         moment = datetime.fromisoformat(str(value).replace("Z", "+00:00"))
-    except ValueError:
+        return moment.astimezone(timezone.utc) if moment.tzinfo is not None else None
+    except (ValueError, OverflowError):
         return None
-    return moment if moment.tzinfo is not None else None

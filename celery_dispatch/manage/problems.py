@@ -5,6 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
+from celery_dispatch.manage.problems_of_nodes import (
+    DATE_ANEW,
+    ids,
+    in_state,
+    problems_of_life,
+    problems_of_nodes,
+)
 from celery_dispatch.manage.reports import (
     EntryReport,
     EntryState,
@@ -15,7 +22,7 @@ from celery_dispatch.manage.reports import (
     Problem,
     Severity,
 )
-from celery_dispatch.manage.words import counted, duration, listed, sentence
+from celery_dispatch.manage.words import clock_time, counted, duration, is_or_are, listed, relative
 
 __all__ = [
     "SEE_DOCTOR",
@@ -23,8 +30,6 @@ __all__ = [
     "problems_of_configs",
     "problems_of_entries",
     "problems_of_intents",
-    "problems_of_life",
-    "problems_of_nodes",
     "problems_of_unnamed_entries",
 ]
 
@@ -48,7 +53,7 @@ def problems_of(
     found = [
         *problems_of_life(pool),
         *problems_of_nodes(pool),
-        *problems_of_configs(pool, config),
+        *problems_of_configs(pool, config, patience),
         *problems_of_entries(wrong),
         *problems_of_unnamed_entries(pool, wrong),
         *problems_of_intents(pool, intents, patience),
@@ -56,91 +61,27 @@ def problems_of(
     return tuple(sorted(found, key=lambda problem: problem.severity is not Severity.ERROR))
 
 
-def problems_of_life(pool: PoolReport) -> Iterator[Problem]:
-    """Whether somebody fires at all, and what one more fault would cost."""
-    if pool.recovery:
-        yield Problem(
-            "The pool is recovering: Redis lost data, is another server, or is new to the pool. Nothing is "
-            "fired until every live node has put back what it knows.",
-            "Wait: it ends after a lease at most, at a first start after two heartbeats.",
-            Severity.WARNING,
-        )
-    if pool.fence is None and not pool.nodes:
-        yield Problem("There is no pool yet.", "Start a beat: celery -A <app> beat -S dispatch.")
-    elif not pool.alive:
-        yield Problem(
-            "No node is alive: nothing is fired.", "Start a beat: celery -A <app> beat -S dispatch."
-        )
-    elif not pool.steady:
-        yield Problem(
-            "No node is steady: nothing is fired.",
-            "Wait until one has loaded its entries. If none does: are all draining, cut off from the broker, "
-            "or of another app? See: celery -A <app> dispatch nodes.",
-        )
-    elif len(pool.steady) == 1:
-        yield Problem(
-            "Only one node fires: there is no standby.",
-            "Start a second beat, on another host.",
-            Severity.WARNING,
-        )
-    elif len({node.host for node in pool.steady}) == 1:
-        yield Problem(
-            f"All nodes are on host {pool.steady[0].host}: its loss silences the schedule.",
-            "Run one of the beats on another host.",
-            Severity.WARNING,
-        )
+def problems_of_configs(pool: PoolReport, config: str, patience: timedelta) -> Iterator[Problem]:
+    """Nodes of other configs and other apps, and whether ``config`` is the one in force.
 
-
-def problems_of_nodes(pool: PoolReport) -> Iterator[Problem]:
-    """Nodes that do not fire although they are there, or were."""
-    expired = _in(pool, NodeState.EXPIRED)
-    if expired and pool.alive:
-        yield Problem(
-            f"{counted(len(expired), 'node')} let the lease run out: {_ids(expired)}.",
-            "Nothing, if they are gone for good (the next heartbeat trims them); else look into their logs.",
-            Severity.WARNING,
-        )
-    cut_off = _in(pool, NodeState.CUT_OFF)
-    if cut_off:
-        yield Problem(
-            f"{counted(len(cut_off), 'node')} cannot reach the broker: {_ids(cut_off)}.",
-            "See from their hosts whether the broker answers; they are back as soon as it does.",
-            Severity.WARNING if pool.steady else Severity.ERROR,
-        )
-    draining = _in(pool, NodeState.DRAINING)
-    if draining:
-        yield Problem(
-            f"{counted(len(draining), 'node')} drain{'s' if len(draining) == 1 else ''}: {_ids(draining)}.",
-            "Stop it when it owns nothing any more, or put it back: celery -A <app> dispatch undrain <node>.",
-            Severity.WARNING,
-        )
-    for node in pool.alive:
-        if node.outage is not None:
-            yield Problem(
-                f"Node {node.id} reports an outage: {sentence(node.outage)}",
-                "Look into its log.",
-                Severity.WARNING,
-            )
-
-
-def problems_of_configs(pool: PoolReport, config: str) -> Iterator[Problem]:
-    """Nodes of other configs and other apps, and whether ``config`` is the one in force."""
-    foreign = _in(pool, NodeState.FOREIGN)
+    ``patience`` is lease and handover together: no switch is written further ahead.
+    """
+    yield from _far_ahead(pool, patience)
+    foreign = in_state(pool, NodeState.FOREIGN)
     if foreign:
         yield Problem(
-            f"{counted(len(foreign), 'node')} of another app or broker {_stand(foreign)} by: "
-            f"{_ids(foreign)}.",
+            f"{counted(len(foreign), 'node')} of another app or broker {_stand(foreign)} by: {ids(foreign)}.",
             "Give the other app its own dispatch_key_prefix. If the pool moved to another broker: it is "
             "taken over once no node of the old one is left, or now with: celery -A <app> dispatch adopt.",
             Severity.WARNING,
         )
     if pool.fence is None:
         return
-    others = _in(pool, NodeState.STANDBY)
+    others = in_state(pool, NodeState.STANDBY)
     if others:
         yield Problem(
             f"{counted(len(others), 'node')} {_stand(others)} by with another config "
-            f"than the one in force: {_ids(others)}.",
+            f"than the one in force: {ids(others)}.",
             "Finish the deploy; if there is none, let all beats run the same code and settings."
             f"{SEE_DOCTOR} If these are two apps, give each its own dispatch_key_prefix.",
             Severity.WARNING,
@@ -154,11 +95,32 @@ def problems_of_configs(pool: PoolReport, config: str) -> Iterator[Problem]:
         )
 
 
+def _far_ahead(pool: PoolReport, patience: timedelta) -> Iterator[Problem]:
+    """A config that comes into force later than any switch: every node believes it, and waits."""
+    coming = pool.switch or pool.fence
+    if coming is None or coming.since - pool.now <= patience:
+        return
+    until = (
+        f"until then {pool.fence.config} stays in force"
+        if pool.switch is not None and pool.fence is not None
+        else "what is new or changed in it is not fired until then"
+    )
+    yield Problem(
+        f"Config {coming.config} comes into force {relative(coming.since, pool.now)} only, at "
+        f"{clock_time(coming.since)}: {until}.",
+        "Was Redis's clock ahead, or does something else write to the pool's row? Correct that first. Then "
+        f"wait, or {DATE_ANEW}",
+    )
+
+
 _OF_ENTRIES = {
-    EntryState.ERROR: ("in error", "See their errors with: celery -A <app> dispatch entries --state error."),
+    EntryState.ERROR: (
+        "in error",
+        "See what is wrong with each: celery -A <app> dispatch entries --state error.",
+    ),
     EntryState.OVERDUE: (
         "overdue",
-        "Look into the logs of their owners; list them with: celery -A <app> dispatch entries --state "
+        "Look into the log of the owner, which is shown by: celery -A <app> dispatch entries --state "
         "overdue.",
     ),
     EntryState.DAMAGED: (
@@ -167,7 +129,7 @@ _OF_ENTRIES = {
         "celery -A <app> dispatch cursor reset <name>.",
     ),
     EntryState.AHEAD: (
-        "silent, because their cursors are in the future",
+        "silent, with a cursor in the future",
         "Was Redis's clock set back? Wait until it has caught up, or let each go on from now: "
         "celery -A <app> dispatch cursor reset <name>.",
     ),
@@ -179,8 +141,7 @@ def problems_of_entries(wrong: Sequence[EntryReport]) -> Iterator[Problem]:
     for state, (what, cure) in _OF_ENTRIES.items():
         names = [entry.name for entry in wrong if entry.state is state]
         if names:
-            verb = "is" if len(names) == 1 else "are"
-            yield Problem(f"{counted(len(names), 'entry')} {verb} {what}: {listed(names)}.", cure)
+            yield Problem(f"{counted(len(names), 'entry')} {is_or_are(names)} {what}: {listed(names)}.", cure)
 
 
 def problems_of_unnamed_entries(pool: PoolReport, wrong: Sequence[EntryReport]) -> Iterator[Problem]:
@@ -188,7 +149,8 @@ def problems_of_unnamed_entries(pool: PoolReport, wrong: Sequence[EntryReport]) 
     named = sum(entry.state in (EntryState.ERROR, EntryState.DAMAGED) for entry in wrong)
     reported = max((node.error_count for node in pool.alive), default=0)
     if reported > named:
-        yield Problem(f"A node reports errors of {reported - named:,} more entries.", "Look into the logs.")
+        more = counted(reported - named, "more entry")
+        yield Problem(f"A node reports errors of {more}.", "Look into its log.")
 
 
 def problems_of_intents(pool: PoolReport, intents: IntentReport, patience: timedelta) -> Iterator[Problem]:
@@ -197,19 +159,11 @@ def problems_of_intents(pool: PoolReport, intents: IntentReport, patience: timed
         return
     yield Problem(
         f"{counted(intents.open, 'occurrence')} {'was' if intents.open == 1 else 'were'} claimed and "
-        f"{'is' if intents.open == 1 else 'are'} not known to be on the broker, the oldest for "
-        f"{duration(pool.now - intents.oldest)}.",
-        "Does the broker take messages? They are sent as soon as it does.",
+        f"{'is' if intents.open == 1 else 'are'} not known to be on the broker"
+        f"{'' if intents.open == 1 else ', the oldest'} for {duration(pool.now - intents.oldest)}.",
+        "Does the broker take messages? What is open is sent as soon as it does.",
         Severity.WARNING,
     )
-
-
-def _in(pool: PoolReport, state: NodeState) -> list[NodeReport]:
-    return [node for node in pool.nodes if node.state is state]
-
-
-def _ids(nodes: Sequence[NodeReport]) -> str:
-    return listed([node.id for node in nodes])
 
 
 def _stand(nodes: Sequence[NodeReport]) -> str:

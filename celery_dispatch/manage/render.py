@@ -26,6 +26,7 @@ _MOST_NODES = 12  # that status shows
 
 _NODE_STYLES = {
     NodeState.STEADY: "green",
+    NodeState.LATE: "bold red",
     NodeState.JOINING: "yellow",
     NodeState.DRAINING: "yellow",
     NodeState.CUT_OFF: "bold red",
@@ -66,7 +67,8 @@ def nodes_view(report: PoolReport, width: int) -> RenderableType:
         if node.state is NodeState.FOREIGN:
             parts += [noted(node.id, f"is of {node.identity}", "yellow")]
         if node.outage is not None:
-            parts += [noted(node.id, f"outage: {node.outage}", "yellow")]
+            said = relative(node.last_heartbeat, report.now) if node.last_heartbeat else "last heartbeat"
+            parts += [noted(node.id, f"outage ({said}): {node.outage}", "yellow")]
         parts += [noted(f"{node.id}: {name}", message, "bold red") for name, message in node.errors.items()]
     return Group(*parts)
 
@@ -115,9 +117,13 @@ def _config_line(pool: PoolReport) -> Text:
     if pool.fence is not None:
         running = sum(node.config == pool.fence.config for node in pool.alive)
         others = len(pool.alive) - running
+        ahead = pool.fence.since > pool.now
+        since = (
+            relative(pool.fence.since, pool.now) if ahead else f"for {duration(pool.now - pool.fence.since)}"
+        )
         line = Text.assemble(
             (pool.fence.config, "bold"),
-            f" in force for {duration(pool.now - pool.fence.since)}, run by {running}",
+            f" in force {since}, run by {running}",
             (f"; {others} run{'s' if others == 1 else ''} another", "yellow") if others else "",
         )
     if pool.switch is not None:

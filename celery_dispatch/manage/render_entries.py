@@ -13,10 +13,12 @@ from celery_dispatch.core.ports import Damaged
 from celery_dispatch.manage.pieces import Column, fitted_table, noted, pair_grid, state_words
 from celery_dispatch.manage.reports import Dues, EntryDetail, EntryList, EntryState
 from celery_dispatch.manage.words import clock_time, duration, relative, shorten
+from celery_dispatch.redis_store.codec import printable
 
 __all__ = ["dues_view", "entries_view", "entry_view"]
 
 _LONGEST_NAME = 100  # characters in a table; --json has the whole
+_LONGEST_ROW = 1000
 
 _ENTRY_STYLES = {
     EntryState.SCHEDULED: "green",
@@ -76,7 +78,7 @@ def entry_view(detail: EntryDetail, width: int) -> RenderableType:
     if report.error:
         parts += [noted("error", report.error, "bold red")]
     if isinstance(detail.stored, Damaged):
-        parts += [noted("row in Redis", detail.stored.raw, "yellow")]
+        parts += [noted("row in Redis", printable(detail.stored.raw[:_LONGEST_ROW]), "yellow")]
     parts += [Text(), pair_grid([*_definition(detail), *_place(detail)])]
     if detail.dues.dues or detail.dues.error != report.error:
         parts += [Text(), dues_view(detail.dues, width)]
@@ -105,9 +107,9 @@ def _place(detail: EntryDetail) -> Iterable[tuple[str, Text]]:
     if report.last_due is not None:
         yield "last due", Text(f"{clock_time(report.last_due)}, {relative(report.last_due, detail.dues.now)}")
     yield "in effect", Text(f"since {clock_time(cursor.effective_from)}")
-    yield "written by", Text(f"{cursor.node or '-'}, revision {cursor.revision}")
+    yield "written by", Text(f"{printable(cursor.node) or '-'}, revision {cursor.revision}")
     if detail.entry is not None and cursor.definition != detail.entry.definition:
-        yield "stored as", Text(cursor.definition or "tombstone", style="yellow")
+        yield "stored as", Text(printable(cursor.definition) or "tombstone", style="yellow")
 
 
 def dues_view(dues: Dues, width: int) -> RenderableType:

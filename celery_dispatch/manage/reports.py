@@ -50,6 +50,7 @@ class Problem:
 
 class NodeState(Enum):
     STEADY = "steady"  #: fires its share
+    LATE = "late"  #: its lease still runs, but its last heartbeat is longer ago than it should be
     JOINING = "joining"  #: alive, still loading its entries
     DRAINING = "draining"  #: alive, taken off the ring by a person
     CUT_OFF = "cut-off"  #: alive, but it cannot reach the broker
@@ -70,10 +71,11 @@ class Lag:
 class NodeReport:
     """One node; what it says of itself is ``None`` or 0 where it says nothing.
 
-    ``name`` is what its settings call it, ``identity`` names its app and broker, ``recovered`` is when it
-    last saw the pool recover.  ``in_force``: it is of this pool and runs the config that is in force now.
-    ``entries`` and ``standby`` count those that it owns and stands by for, ``fired`` and ``skipped`` its own
-    occurrences since it started.
+    ``name`` is what its settings call it, ``identity`` names its app and broker.  ``last_heartbeat`` is when
+    Redis last took one of its heartbeats, and what it says of itself is as old as that; ``recovered`` is when
+    the last recovery of the pool began that it saw.  ``in_force``: it is of this pool and runs the config
+    that is in force now.  ``entries`` and ``standby`` count those that it owns and stands by for, ``fired``
+    and ``skipped`` its own occurrences since it started.
     """
 
     id: str
@@ -84,6 +86,7 @@ class NodeReport:
     in_force: bool
     joined: datetime
     lease_end: datetime
+    last_heartbeat: datetime | None = None
     share: float = 0.0
     name: str | None = None
     pid: int | None = None
@@ -110,8 +113,9 @@ class PoolReport:
     """The pool at ``now`` by Redis's clock.
 
     ``fence`` is the config in force now, ``None`` before a first node came; ``switch`` the one that a switch
-    is written ahead for.  ``challenger`` is a config that most nodes run but that is not in force, empty for
-    none; ``recovery`` names the one under way, empty for none.
+    is written ahead for.  Where ``fence`` itself begins later than now, none was in force before it.
+    ``challenger`` is a config that most nodes run but that is not in force, empty for none; ``recovery``
+    names the one under way, empty for none.
     """
 
     now: datetime
@@ -129,7 +133,7 @@ class PoolReport:
 
     @property
     def steady(self) -> tuple[NodeReport, ...]:
-        """The nodes on the ring."""
+        """The nodes that fire: those on the ring whose heartbeats come."""
         return tuple(node for node in self.nodes if node.state is NodeState.STEADY)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Sized
 from datetime import datetime, timedelta, timezone
 
 __all__ = [
     "clock_time",
     "counted",
     "duration",
+    "is_or_are",
     "listed",
     "milliseconds",
     "relative",
@@ -72,6 +73,11 @@ def counted(number: int, noun: str) -> str:
     if number == 1:
         return f"1 {noun}"
     return f"{number:,} {noun[:-1]}ies" if noun.endswith("y") else f"{number:,} {noun}s"
+
+
+def is_or_are(things: Sized) -> str:
+    """The verb that fits their number."""
+    return "is" if len(things) == 1 else "are"
 
 
 def listed(names: Sequence[str], most: int = _NAMED) -> str:

@@ -34,6 +34,7 @@ from celery_dispatch.redis_store.codec import (
     from_micros,
     from_ms,
     intent_field,
+    printable,
     to_ms,
 )
 from celery_dispatch.redis_store.keys import Keys
@@ -189,8 +190,8 @@ def _settled(letter: str, details: Iterator[str]) -> ClaimResult:
     if letter == "l":
         return ClaimResult(_LOST, None)
     if letter == "f":
-        return ClaimResult(_FAILED, None, next(details) or _NO_MESSAGE)
-    return ClaimResult(_WON, None, next(details) if letter == "p" else "")
+        return ClaimResult(_FAILED, None, printable(next(details)) or _NO_MESSAGE)
+    return ClaimResult(_WON, None, printable(next(details)) if letter == "p" else "")
 
 
 class KeepScript:

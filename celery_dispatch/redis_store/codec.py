@@ -5,6 +5,9 @@ A cursor is a compact JSON array in ASCII,
 byte by byte, so there is exactly one text for each cursor: a row that would not be written again just as it
 was read is ``Damaged``.
 
+What is read may have been written by anybody: text that is shown to people is made printable, instants and
+numbers are bounded so that reckoning with them cannot overflow, and an operation is one of four words.
+
 An intent is two lines: ``token since_ms "node"``, which is all of it that scripts read and write, and the
 JSON array ``["definition",[["op","key","value"],...]]``, with ``null`` for a message that was not rendered.
 """
@@ -38,8 +41,9 @@ __all__ = [
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MS = timedelta(milliseconds=1)
-_LATEST_MS = 253_402_300_799_999  # the end of the year 9999
+_LATEST_MS = 221_845_392_000_000  # the year 9000: what is added to an instant never leaves the calendar
 _LARGEST = 2**53
+_LONGEST = 2_000  # characters of what a node says of itself
 _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 
@@ -112,6 +116,8 @@ def _is_count(value: object, most: int = _LARGEST) -> bool:
 
 # --- intents ------------------------------------------------------------------------------------------------
 
+#: Whoever publishes an intent carries its commands out, so it must not be able to hold any others.
+_OPERATIONS = frozenset({"LPUSH", "PEXPIRE", "PUBLISH", "BASIC.PUBLISH"})
 _SEED = re.compile(r"[0-9a-f]{12}")
 _TOKEN = re.compile(r"[0-9a-f]{16}")
 _INTENT = re.compile(r'([0-9a-f]{16}) ([0-9]{1,15}) ("[^\n]*")\n(\[.*\])')
@@ -183,6 +189,7 @@ def _is_message(value: object) -> bool:
     return value is None or (
         isinstance(value, list)
         and all(isinstance(c, list) and len(c) == 3 and all(map(_is_text, c)) for c in value)
+        and all(command[0] in _OPERATIONS for command in value)
     )
 
 
@@ -238,5 +245,17 @@ def decode_member(node: str, lease_end: str, raw: str | None) -> Member | None:
         draining=draining,
         joined=from_ms(joined),
         lease_end=from_ms(int(end)),
-        info=info if isinstance(info, dict) else {},
+        info={printable(name): _told(what) for name, what in info.items()} if isinstance(info, dict) else {},
     )
+
+
+def _told(what: object) -> object:
+    """A part of what a node says of itself, fit to be shown and reckoned with; ``None`` where it is not."""
+    if isinstance(what, str):
+        return printable(what[:_LONGEST])
+    if isinstance(what, dict):
+        flat = {name: each for name, each in what.items() if not isinstance(each, dict)}
+        return {printable(name): _told(each) for name, each in flat.items()}
+    if isinstance(what, (int, float)) and abs(what) <= _LARGEST:
+        return what
+    return None

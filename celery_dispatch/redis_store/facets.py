@@ -11,6 +11,7 @@ from typing import Any
 import redis
 
 from celery_dispatch.redis_store.client import translated
+from celery_dispatch.redis_store.codec import printable
 from celery_dispatch.redis_store.keys import Keys
 from celery_dispatch.redis_store.lua_source import lua_source
 
@@ -56,11 +57,13 @@ class Facets:
 
     @translated()
     def read(self, fingerprint: str) -> Mapping[str, str] | None:
-        """The rows of a config; ``None`` if none were published, or not (yet) all."""
+        """The rows of a config; ``None`` if none were published, not (yet) all, or more than are kept."""
         key = self._keys.facets(fingerprint)
         count = self._client.hget(key, _COUNT)
-        rows = dict(self._rows(key)) if count is not None else {}
-        rows.pop(_COUNT, None)
+        kept: Any = self._client.hlen(key)
+        if count is None or kept > MOST_ROWS + 1:
+            return None
+        rows = {printable(name): row for name, row in self._rows(key) if name != _COUNT}
         return rows if rows and str(len(rows)) == count else None
 
     def _rows(self, key: str) -> Iterator[tuple[str, str]]:

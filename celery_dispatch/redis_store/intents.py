@@ -19,10 +19,10 @@ import redis
 
 from celery_dispatch.core.ports import ClaimResult, ClaimStatus, Damaged, Intent, Settlement
 from celery_dispatch.redis_store.claim_scripts import KeepScript, SettleScript, TakeOverScript
-from celery_dispatch.redis_store.client import translated
 from celery_dispatch.redis_store.codec import attempt_seed, decode_intent, intent_field
 from celery_dispatch.redis_store.halving import carry_out
 from celery_dispatch.redis_store.keys import Keys
+from celery_dispatch.redis_store.own_keys import of_store
 
 __all__ = ["RedisIntents"]
 
@@ -45,7 +45,7 @@ class RedisIntents:
         self._keep = KeepScript(client, keys)
         self._take_over = TakeOverScript(client, keys)
 
-    @translated()
+    @of_store
     def settle(self, settlements: Sequence[Settlement]) -> tuple[ClaimResult, ...]:
         if len({intent_field(one.intent) for one in settlements}) != len(settlements):
             raise ValueError("an intent is settled twice in one batch")
@@ -54,14 +54,14 @@ class RedisIntents:
             results += carry_out(settlements[start : start + _MOST], run=self._settle, failed=_failed)
         return tuple(results)
 
-    @translated()
+    @of_store
     def keep(self, intents: Sequence[Intent]) -> list[bool]:
         kept: list[bool] = []
         for start in range(0, len(intents), _MOST):
             kept += self._keep(intents[start : start + _MOST])
         return kept
 
-    @translated()
+    @of_store
     def take_over(
         self,
         node: str,
@@ -85,7 +85,7 @@ class RedisIntents:
             _log_removed(field, decoded if isinstance(decoded, Damaged) else Damaged(row, "it is no text"))
         return self._sound(taken)
 
-    @translated()
+    @of_store
     def read(self, limit: int) -> tuple[int, list[Intent]]:
         fields = self._client.zrange(self._keys.attempts, 0, limit - 1) if limit > 0 else []
         rows = self._client.hmget(self._keys.intents, fields) if fields else []
@@ -98,6 +98,8 @@ class RedisIntents:
         intents: list[Intent] = []
         damaged: list[tuple[str, str]] = []
         for found, field, token in taken:
+            if isinstance(found, Intent) and self._is_for_the_pool(found):
+                found = Damaged(str(found.commands), "its message is for a key of the pool itself")
             if isinstance(found, Intent):
                 intents.append(found)
             else:
@@ -106,6 +108,11 @@ class RedisIntents:
         if damaged:
             self._settle.remove(damaged)
         return intents
+
+    def _is_for_the_pool(self, intent: Intent) -> bool:
+        """Whether sending it would write to the keys that only scripts may write to."""
+        own = self._keys.permanent
+        return any(command.key in own for command in intent.commands or ())
 
 
 def _log_removed(field: str, row: Damaged) -> None:

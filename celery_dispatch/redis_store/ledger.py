@@ -14,10 +14,10 @@ import redis
 from celery_dispatch.core.entry import Cursor, Fence
 from celery_dispatch.core.ports import Claim, ClaimReply, ClaimResult, ClaimStatus, Damaged, Stored
 from celery_dispatch.redis_store.claim_scripts import ClaimScript, check_claims
-from celery_dispatch.redis_store.client import translated
 from celery_dispatch.redis_store.codec import decode_cursor
 from celery_dispatch.redis_store.halving import carry_out
 from celery_dispatch.redis_store.keys import Keys
+from celery_dispatch.redis_store.own_keys import of_store
 
 __all__ = ["RedisLedger"]
 
@@ -36,14 +36,14 @@ class RedisLedger:
         self._keys = keys
         self._script = ClaimScript(client, keys)
 
-    @translated()
+    @of_store
     def read(self, names: Sequence[str]) -> list[Stored]:
         rows: list[Any] = []
         for start in range(0, len(names), _MOST):
             rows += self._hmget(names[start : start + _MOST])
         return [None if row is None else decode_cursor(row) for row in rows]
 
-    @translated()
+    @of_store
     def claim(self, fence: Fence, claims: Sequence[Claim], *, recovery: str = "") -> ClaimReply:
         check_claims(claims, recovery=recovery)
         replies: list[ClaimReply] = []
@@ -57,7 +57,7 @@ class RedisLedger:
             results += carry_out(claims[start : start + _MOST], run=run, failed=_failed)
         return ClaimReply(replies[-1].now, tuple(results))
 
-    @translated()
+    @of_store
     def scan(self, position: int, count: int) -> tuple[int, list[tuple[str, Cursor | Damaged]]]:
         page: Any = self._client.hscan(self._keys.cursor, position, count=count)
         position, rows = page

@@ -7,9 +7,9 @@ from typing import Any
 import redis
 
 from celery_dispatch.core.ports import Heartbeat, PoolState, Pulse
-from celery_dispatch.redis_store.client import translated
 from celery_dispatch.redis_store.codec import from_micros, printable
 from celery_dispatch.redis_store.keys import Keys
+from celery_dispatch.redis_store.own_keys import of_store
 from celery_dispatch.redis_store.pool_scripts import PoolScripts, check_schema, fence_of, members_of
 
 __all__ = ["RedisPool"]
@@ -29,23 +29,23 @@ class RedisPool:
         self._keys = keys
         self._scripts = PoolScripts(client, keys)
 
-    @translated()
+    @of_store
     def heartbeat(self, beat: Heartbeat, *, known_epoch: str | None) -> Pulse:
         return self._scripts.heartbeat(beat, known_epoch)
 
-    @translated()
+    @of_store
     def leave(self, node: str) -> None:
         self._scripts.leave(node)
 
-    @translated()
+    @of_store
     def drain(self, node: str, draining: bool, *, force: bool = False) -> bool:
         return self._scripts.drain(node, draining, force)
 
-    @translated()
+    @of_store
     def adopt(self, identity: str) -> None:
         self._scripts.adopt(identity)
 
-    @translated()
+    @of_store
     def read(self) -> PoolState:
         with self._client.pipeline(transaction=False) as pipe:
             pipe.time()

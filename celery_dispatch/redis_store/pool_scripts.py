@@ -76,8 +76,9 @@ class PoolScripts:
         word, *rest = self._run("drain", node, int(draining), int(force))
         if word == "last":
             raise StoreRefused(
-                f"Node {node!r} is the last one on the ring that runs config {rest[0]}: without it nothing "
-                "would be fired until another config is in force. Start another node, or use --force."
+                f"Node {node!r} is the last one on the ring that runs config {printable(rest[0])}: without "
+                "it nothing would be fired until another config is in force. Start another node, or use "
+                "--force."
             )
         return bool(word == "ok")
 
@@ -99,8 +100,8 @@ class PoolScripts:
         if reply[0] == "older":
             raise StoreUnavailable(
                 f"The pool under {keys.prefix!r} is that of an older version of celery-dispatch (schema "
-                f"{reply[1]}; this one writes {SCHEMA}). This node stands by until the last node of the "
-                "older version has been gone for a lease: stop those that still run."
+                f"{printable(reply[1])}; this one writes {SCHEMA}). This node stands by until the last node "
+                "of the older version has been gone for a lease: stop those that still run."
             )
         return reply
 
@@ -114,15 +115,16 @@ def check_schema(stored: str | None, keys: Keys) -> None:
     if stored is None or stored in map(str, range(1, SCHEMA + 1)):
         return
     raise StoreRefused(
-        f"The pool under {keys.prefix!r} has schema {stored}, and this version of celery-dispatch knows "
-        f"schema {SCHEMA}. Run the newer version on all nodes, or use another dispatch_key_prefix."
+        f"The pool under {keys.prefix!r} has schema {printable(stored)[:50]}, and this version of "
+        f"celery-dispatch knows schema {SCHEMA}. Run the newer version on all nodes, or use another "
+        "dispatch_key_prefix."
     )
 
 
 def fence_of(config: str | None, since: str | None) -> Fence | None:
     """The fence of two fields of the pool, if they are one."""
     if config and since and since.isascii() and since.isdecimal() and len(since) <= 14:
-        return Fence(config, from_ms(int(since)))
+        return Fence(printable(config), from_ms(int(since)))
     return None
 
 

@@ -126,6 +126,36 @@ def test_the_schedule_is_shown_and_not_set(build: Build) -> None:
     assert build(lazy=True).schedule == {}
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda scheduler, entry: scheduler.add(name="new", task="noop", schedule=1.0),
+        lambda scheduler, entry: scheduler.update_from_dict({"new": {"task": "noop", "schedule": 1.0}}),
+        lambda scheduler, entry: scheduler.merge_inplace({"e0": {"task": "other", "schedule": 1.0}}),
+        lambda scheduler, entry: setattr(scheduler, "schedule", {}),
+        lambda scheduler, entry: scheduler.schedule.update(new=entry),
+        lambda scheduler, entry: scheduler.schedule.pop("e0"),
+    ],
+    ids=["add", "update_from_dict", "merge_inplace", "assign", "schedule.update", "schedule.pop"],
+)
+def test_a_change_that_other_beats_would_not_know_of_is_refused(build: Build, change: Any) -> None:
+    scheduler = build(max_interval=1)
+    before = dict(scheduler.schedule)
+    with pytest.raises((ConfigError, AttributeError), match=r"beat_schedule|mappingproxy"):
+        change(scheduler, before["e0"])
+    assert dict(scheduler.schedule) == before
+    assert before["e0"].task == "noop"
+
+
+def test_sending_an_entry_by_hand_leaves_the_schedule_as_it_is(build: Build, client: redis.Redis) -> None:
+    scheduler = build(max_interval=1)
+    entry = scheduler.schedule["e0"]
+    scheduler.apply_async(entry)
+    assert client.llen("celery") == 1
+    assert scheduler.reserve(entry).total_run_count == 1
+    assert scheduler.schedule["e0"] is entry
+
+
 @pytest.mark.filterwarnings("ignore:Exception ignored in. <socket:pytest.PytestUnraisableExceptionWarning")
 def test_it_can_be_closed_in_a_signal_handler_at_any_moment_of_a_tick(
     build: Build, client: redis.Redis, keys: Keys

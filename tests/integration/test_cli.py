@@ -252,6 +252,7 @@ def test_entries_are_filtered(place: Place, beats: Beats, args: Sequence[str], n
 def test_show_and_next_tell_one_entry(place: Place, beats: Beats) -> None:
     shown = place.json("show", "tick")
     assert shown["args"] == "(1, 2)"
+    assert shown["recurrence"] == {"kind": "interval", "every": 10, "relative": False}
     assert "'q'" in shown["options"]
     assert shown["cursor"]["node"] == "a-1"
     assert shown["cursor"]["due"] == shown["last_due"]

@@ -13,9 +13,9 @@ import pytest
 
 from celery_dispatch.redis_store.client import redis_client
 from celery_dispatch.redis_store.keys import Keys
+from tests.drills.clocks import faketime
 from tests.drills.faults import FAULTS, POINTS
 from tests.drills.ground import Ground
-from tests.drills.node_faults import faketime
 from tests.servers import leaked_keys
 
 SHORT: dict[str, object] = {"dispatch_heartbeat_interval": 0.5, "dispatch_lease_ttl": 3}
@@ -34,11 +34,20 @@ DRILLS = [
     "point-code-claim-after-pause",
     "amqp-down",
     "point-amqp-publish-after-kill",
+    "wrong-types",
     "redis-promoted",
     "redis-old",
     "redis-flush",
     "redis-down",
     "redis-kill",
+    "churn",
+    "embedded",
+    "lost-reply-retried",
+    "queue-spoilt",
+    "unserialisable",
+    "slow-link",
+    "code-lock",
+    pytest.param("redis-clock", marks=_CLOCKS),
     "join",
     "term",
     "kill",

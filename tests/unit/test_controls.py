@@ -86,7 +86,8 @@ def scene() -> Scene:
 def test_node_is_found_by_id_by_its_beginning_and_by_name(scene: Scene, asked: str) -> None:
     drained = drain(scene.pool, asked, True)
     assert (drained.node, drained.draining) == ("alpha-1111", True)
-    assert "7 entries" in drained.after
+    assert "node beta-2222 takes over the 7 entries" in drained.after
+    assert "undrain alpha-1111" in drained.after
     assert scene.states() == {"alpha-1111": NodeState.DRAINING, "beta-2222": NodeState.STEADY}
 
 
@@ -125,7 +126,39 @@ def test_last_node_is_drained_only_by_force(scene: Scene) -> None:
     drain(scene.pool, "alpha", True)
     with pytest.raises(ControlError, match="--force"):
         drain(scene.pool, "beta", True)
-    assert drain(scene.pool, "beta", True, force=True).draining
+    drained = drain(scene.pool, "beta", True, force=True)
+    assert drained.draining
+    assert "nobody takes over the 7 entries" in drained.after
+    assert (
+        "nothing is fired until it is put back (celery -A <app> dispatch undrain beta-2222) or another node "
+        "starts." in drained.after
+    )
+
+
+def test_last_node_of_a_config_gives_way_to_those_that_stand_by() -> None:
+    scene = Scene("alpha-1111")
+    scene.beat("gamma-3333", config="v2")
+    after = drain(scene.pool, "alpha", True, force=True).after
+    assert "nobody takes over" in after
+    assert "or the config of a node that stands by comes into force" in after
+
+
+def test_several_take_over_together() -> None:
+    scene = Scene("a-1", "b-2", "c-3")
+    assert "the others take over" in drain(scene.pool, "a-1", True).after
+
+
+def test_draining_twice_says_that_nothing_was_changed(scene: Scene) -> None:
+    drain(scene.pool, "alpha", True)
+    assert (
+        drain(scene.pool, "alpha", True).after == "Node alpha-1111 was drained before; nothing was changed."
+    )
+
+
+def test_node_that_stands_by_only_loses_its_vote(scene: Scene) -> None:
+    scene.beat("gamma-3333", config="v2")
+    after = drain(scene.pool, "gamma", True, force=True).after
+    assert "stands by and fires nothing" in after and "take" not in after
 
 
 # --- identity -----------------------------------------------------------------------------------------------

@@ -44,6 +44,7 @@ from celery_dispatch.testing import (
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 APP = "proj on redis db 0"
+FAR = NOW + timedelta(days=365)
 ERROR, WARNING, NOTE = Severity.ERROR, Severity.WARNING, Severity.NOTE
 
 GOOD_SERVER = Server(
@@ -169,7 +170,12 @@ def test_server_that_cannot_be_read_leaves_the_areas_that_rest_on_it_unread() ->
         (pool(node("a"), node("b"), node("c", state=NodeState.DRAINING)), WARNING, "drains: c"),
         (pool(node("a"), node("b"), node("c", state=NodeState.EXPIRED)), WARNING, "lease run out: c"),
         (pool(node("a"), node("b", version="2.0")), NOTE, "different versions"),
+        (pool(node("a"), node("b", state=NodeState.LATE)), WARNING, "late with the heartbeat: b"),
+        (pool(node("a", state=NodeState.LATE)), ERROR, "late with the heartbeat: a"),
+        (pool(node("a", state=NodeState.DRAINING)), ERROR, "nothing is fired (1 draining)"),
+        (pool(node("a"), node("b", outage="refused")), WARNING, "Node b reported an outage"),
         (pool(recovery="r1"), WARNING, "recovering"),
+        (pool(node("a"), node("b", recovered=NOW - timedelta(hours=2))), NOTE, "had to recover 2 h ago"),
     ],
     ids=lambda value: value.replace(" ", "-") if isinstance(value, str) else "",
 )
@@ -182,6 +188,30 @@ def test_versions_are_told_with_their_nodes() -> None:
     foreign = node("d", state=NodeState.FOREIGN, version="3.0")
     finding = the_finding("versions", pool=pool(node("a"), node("b", version="2.0"), node("c"), foreign))
     assert finding.evidence == ("1.0: a, c", "2.0: b")
+
+
+def test_recovery_that_is_under_way_is_not_said_to_be_over() -> None:
+    read = pool(node("a", recovered=NOW), node("b"), recovery="r1")
+    assert not [finding for finding in findings(pool=read) if "had to recover" in finding.what]
+
+
+def test_outage_is_told_with_its_age() -> None:
+    said = node("b", outage="refused", last_heartbeat=NOW - timedelta(seconds=1.5))
+    finding = the_finding("(1.5 s ago, with its last heartbeat): refused.", pool=pool(node("a"), said))
+    assert "may be over" in finding.cure
+
+
+def test_doctor_does_not_send_anybody_to_the_doctor() -> None:
+    read = pool(node("a", state=NodeState.LATE), node("b", state=NodeState.EXPIRED), STANDBY)
+    assert not [finding for finding in findings(pool=read) if "doctor" in finding.cure]
+
+
+def test_config_that_begins_in_the_far_future_is_an_error_with_its_cure() -> None:
+    finding = the_finding("comes into force in 365 d only", pool=pool(fence=Fence("v1", FAR)))
+    assert (finding.area, finding.severity) == (Area.CONFIGS, ERROR)
+    assert "HDEL '{<prefix>}:pool' since" in finding.cure
+    finding = the_finding("until then v1 stays in force", pool=pool(switch=Fence("v2", FAR)))
+    assert finding.severity is ERROR
 
 
 # --- configs ------------------------------------------------------------------------------------------------

@@ -63,6 +63,11 @@ def member(node: str, *, state: MemberState = MemberState.STEADY, lease: float =
     )
 
 
+#: Its last heartbeat, of those that it makes every 2 s, was 3.5 s ago.
+LATE = replace(member("a-1", lease=6.5), info={"heartbeat": 2, "lease": 10})
+DRAINED = replace(member("a-1"), draining=True)
+
+
 def dead_pid() -> int:
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
@@ -209,14 +214,45 @@ def test_steady_member_is_ready(directory: Path) -> None:
         (PoolOf(member("a-1", state=MemberState.JOINING)), "joining"),
         (PoolOf(member("a-1", state=MemberState.JOINING), fence=AHEAD, before=Fence("cfg", NOW)), "joining"),
         (PoolOf(member("a-1", state=MemberState.CUT_OFF)), "broker"),
+        (PoolOf(LATE), "late with its heartbeat (the last one 3.5 s ago)"),
+        (PoolOf(replace(LATE, draining=True), member("b-2")), "late"),
+        (PoolOf(DRAINED), "celery -A <app> dispatch undrain a-1"),
+        (PoolOf(DRAINED, member("b-2", lease=0)), "undrain a-1"),
+        (PoolOf(DRAINED, replace(LATE, id="b-2")), "undrain a-1"),
+        (PoolOf(DRAINED, replace(member("b-2"), identity="another app")), "undrain a-1"),
     ],
-    ids=["absent", "expired", "joining", "joining-before-a-switch", "cut-off"],
+    ids=[
+        "absent",
+        "expired",
+        "joining",
+        "joining-before-a-switch",
+        "cut-off",
+        "late",
+        "late-and-drained",
+        "drained-and-alone",
+        "drained-and-the-other-died",
+        "drained-and-the-other-is-late",
+        "drained-beside-another-app",
+    ],
 )
 def test_node_that_is_no_steady_member_is_not_ready(directory: Path, pool: PoolOf, word: str) -> None:
     TurnFile(directory, "a-1").touch(0.0)
     health = ready(directory, pool)  # type: ignore[arg-type]
     assert not health.healthy
     assert word in health.why
+
+
+def test_heartbeat_that_is_not_overdue_yet_is_no_fault(directory: Path) -> None:
+    TurnFile(directory, "a-1").touch(0.0)
+    fresh = replace(LATE, lease_end=NOW + timedelta(seconds=7))
+    assert ready(directory, PoolOf(fresh)).healthy  # type: ignore[arg-type]
+
+
+def test_config_that_is_written_ahead_and_the_only_one_counts_as_in_force(directory: Path) -> None:
+    TurnFile(directory, "a-1").touch(0.0)
+    far = Fence("cfg", NOW + timedelta(days=365))
+    pool = PoolOf(member("a-1", state=MemberState.JOINING), fence=far)
+    assert "joining" in ready(directory, pool).why  # type: ignore[arg-type]
 
 
 def test_host_without_a_node_is_not_ready(directory: Path) -> None:
@@ -239,7 +275,7 @@ def _rewrite(directory: Path, node: str, **changes: object) -> None:
     [
         PoolOf(replace(member("a-1", state=MemberState.JOINING), config="the next release")),
         PoolOf(replace(member("a-1", state=MemberState.JOINING), identity="on another broker")),
-        PoolOf(replace(member("a-1", state=MemberState.JOINING), draining=True)),
+        PoolOf(replace(member("a-1", state=MemberState.JOINING), draining=True), member("b-2")),
         PoolOf(member("a-1", state=MemberState.JOINING), fence=Fence("new", NOW), before=Fence("cfg", NOW)),
     ],
     ids=["another-config", "another-broker", "draining", "config-before-a-switch"],

@@ -102,6 +102,12 @@ def member(node: str, host: str = "h1", *, config: str = "cfg", lease: float = 1
     )
 
 
+def late(node: str, age: float) -> Member:
+    """A node that renews every 2 s, and did so last ``age`` seconds ago."""
+    made = member(node, lease=10 - age)
+    return replace(made, info={"heartbeat": 2.0, "lease": 10})
+
+
 def intent(since: datetime) -> Intent:
     return Intent("x", ago(60), "d1", "a-1", "0" * 16, since)
 
@@ -229,6 +235,70 @@ def test_what_a_node_says_of_itself_is_read() -> None:
     node = read_pool(sources(members=(member("a-1", **info),)).pool).nodes[0]
     assert (node.pid, node.fired, node.lag.p50, node.lag.max) == (12, 5, 1.5, 9.0)
     assert node.started == datetime(2026, 1, 2, 3, tzinfo=timezone.utc)
+
+
+@pytest.mark.parametrize(("age", "state"), [(3, NodeState.STEADY), (3.1, NodeState.LATE)])
+def test_node_is_late_once_a_heartbeat_is_a_second_overdue(age: float, state: NodeState) -> None:
+    (node,) = read_pool(sources(members=(late("a-1", age),)).pool).nodes
+    assert (node.state, node.last_heartbeat) == (state, ago(age))
+
+
+@pytest.mark.parametrize(
+    "info",
+    [
+        {},
+        {"heartbeat": 2.0},
+        {"heartbeat": 2.0, "lease": "10"},
+        {"heartbeat": float("nan"), "lease": 10.0},
+        {"heartbeat": 2.0, "lease": 1e300},
+        {"heartbeat": True, "lease": 10**400},
+        {"heartbeat": -1, "lease": 10.0},
+    ],
+)
+def test_node_that_does_not_say_how_often_it_renews_is_never_late(info: dict[str, object]) -> None:
+    (node,) = read_pool(sources(members=(replace(member("a-1", lease=0.1), info=info),)).pool).nodes
+    assert node.state is NodeState.STEADY
+
+
+def test_late_node_keeps_its_entries_but_does_not_count_as_steady() -> None:
+    pool = read_pool(sources(members=(late("a-1", 5), member("b-2", "h2"))).pool)
+    assert all(node.share > 0.3 for node in pool.nodes)
+    assert [node.id for node in pool.steady] == ["b-2"]
+
+
+def test_config_that_was_never_in_force_yet_is_the_one_that_nodes_fire() -> None:
+    """As nodes see it too: where none was before it, there is nothing to wait for."""
+    pool = read_pool(sources(fence=Fence("cfg", ago(-86_400))).pool)
+    assert (pool.fence, pool.switch) == (Fence("cfg", ago(-86_400)), None)
+    assert [node.state for node in pool.nodes] == [NodeState.STEADY, NodeState.STEADY]
+
+
+def test_switch_that_is_as_far_ahead_as_any_is_no_problem() -> None:
+    made = sources(fence=Fence("new", ago(-2.5)), before=FENCE)
+    assert "comes into force" not in problems(made)
+
+
+def test_far_future_breaks_no_command() -> None:
+    made = sources(entry("x"), rows={"x": cursor(ago(4), "d0")}, fence=Fence("cfg", ago(-8e10)))
+    assert "comes into force" in problems(made, Severity.ERROR)
+    assert read_entries(made, EntryFilter()).matched == 1
+    detail = read_entry(made, "x")
+    assert detail is not None and detail.entry is not None
+
+
+def test_numbers_that_no_node_would_say_are_not_believed() -> None:
+    hostile: dict[str, Any] = {
+        "lag": {"p50": 1e300, "max": float("inf")},
+        "fired": -5,
+        "skipped": 10**30,
+        "started": "0001-01-01T00:00:00+23:59",
+        "version": "1\x1b[2J\n2",
+        "errors": {"x\x1b": "line\nbreak\x07"},
+    }
+    (node,) = read_pool(sources(members=(member("a-1", **hostile),)).pool).nodes
+    assert (node.lag.p50, node.lag.max, node.fired, node.skipped, node.started) == (None, None, 0, 0, None)
+    assert node.version == "1\ufffd[2J 2"
+    assert node.errors == {"x\ufffd": "line break\ufffd"}
 
 
 # --- states of an entry -------------------------------------------------------------------------------------
@@ -418,16 +488,50 @@ def test_two_nodes_on_two_hosts_with_one_config_are_fine() -> None:
         (sources(recovery="r1"), Severity.WARNING, "recovering"),
         (sources(intents=(intent(ago(11)), intent(ago(2)))), Severity.WARNING, "2 occurrences were claimed"),
         (
-            sources(members=(member("a-1", outage="no route to Redis"),)),
+            sources(members=(member("a-1", outage="no route to Redis"), member("b-2"))),
             Severity.WARNING,
             "no route to Redis",
+        ),
+        (
+            sources(members=(member("a-1", outage="NOPERM"), member("b-2", outage="NOPERM"))),
+            Severity.ERROR,
+            "Node a-1 reported an outage (with its last heartbeat): NOPERM.",
+        ),
+        (
+            sources(members=(late("a-1", 3.5), late("b-2", 8))),
+            Severity.ERROR,
+            "2 nodes are late with the heartbeat: a-1 (the last one 3.5 s ago), b-2 (the last one 8 s ago). "
+            "Nothing is fired.",
+        ),
+        (
+            sources(members=(late("a-1", 3.5), member("b-2"))),
+            Severity.WARNING,
+            "1 node is late with the heartbeat: a-1 (the last one 3.5 s ago).",
+        ),
+        (
+            sources(members=(replace(member("a-1"), draining=True), late("b-2", 8))),
+            Severity.ERROR,
+            "No node is steady: nothing is fired (1 draining, 1 late).",
+        ),
+        (sources(members=(member("a-1"),), fence=None), Severity.ERROR, "nothing is fired (1 standing by)"),
+        (
+            sources(fence=Fence("cfg", ago(-86_400))),
+            Severity.ERROR,
+            "Config cfg comes into force in 1 d only, at 2026-01-03 03:04:05 UTC: what is new or changed",
+        ),
+        (
+            sources(fence=Fence("new", ago(-86_400)), before=FENCE),
+            Severity.ERROR,
+            "until then cfg stays in force",
         ),
         (sources(config="mine"), Severity.WARNING, "mine"),
         (sources(entry("x"), rows={"x": cursor(ago(60))}), Severity.ERROR, "1 entry is overdue: x"),
         (sources(entry("x"), rows={"x": Damaged("", "bad")}), Severity.ERROR, "damaged in Redis: x"),
         (sources(entry("x"), rows={"x": cursor(ago(-60))}), Severity.ERROR, "in the future: x"),
         (sources(broken={"x": "bad", "y": "bad"}), Severity.ERROR, "2 entries are in error: x, y"),
-        (sources(members=(member("a-1", error_count=30),)), Severity.ERROR, "30 more entries"),
+        (sources(members=(member("a-1", error_count=30),)), Severity.ERROR, "30 more entries."),
+        (sources(members=(member("a-1", error_count=1),)), Severity.ERROR, "1 more entry."),
+        (sources(intents=(intent(ago(20)),)), Severity.WARNING, "not known to be on the broker for 20 s"),
     ],
     ids=lambda value: value.replace(" ", "-") if isinstance(value, str) else "",
 )
@@ -436,6 +540,54 @@ def test_what_is_wrong_is_said_with_its_cure(made: Sources, severity: Severity, 
     assert words in problems(made, severity)
     assert report.is_fine == (not problems(made, Severity.ERROR))
     assert all(problem.cure for problem in report.problems)
+
+
+@pytest.mark.parametrize(
+    ("made", "what", "cure"),
+    [
+        (
+            sources(members=(replace(member("a-1"), draining=True),)),
+            "No node is steady: nothing is fired (1 draining).",
+            "undrain a-1",
+        ),
+        (sources(members=(member("a-1", lease=-1),)), "No node is alive", "process of a-1 still run"),
+        (sources(members=()), "No node is alive", "Start a beat"),
+        (sources(fence=Fence("cfg", ago(-86_400))), "comes into force", "HDEL '{<prefix>}:pool' since"),
+        (sources(members=(member("a-1"),), fence=None), "No node is steady", "HDEL '{<prefix>}:pool' since"),
+        (
+            sources(members=(member("a-1"),), fence=None, recovery="r1"),
+            "No node is steady",
+            "Wait until the recovery is over",
+        ),
+        (
+            sources(members=(replace(member("a-1"), state=MemberState.JOINING, draining=False),), config="x"),
+            "No node is steady",
+            "Wait until one has loaded",
+        ),
+        (
+            sources(members=(member("a-1"), member("b-2", lease=-1)), recovery="r1"),
+            "lease run out: b-2",
+            "when the recovery is over",
+        ),
+    ],
+)
+def test_cure_fits_what_is_wrong(made: Sources, what: str, cure: str) -> None:
+    (problem,) = [problem for problem in read_status(made).problems if what in problem.what]
+    assert cure in problem.cure
+
+
+def test_nobody_is_called_drained_and_firing_at_once() -> None:
+    found = problems(sources(members=(replace(member("a-1"), draining=True),)))
+    assert "drains" not in found
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_words_agree_in_number(count: int) -> None:
+    names = [f"e{number}" for number in range(count)]
+    rows: dict[str, Cursor | Damaged] = {name: cursor(ago(-60)) for name in names}
+    found = problems(sources(*map(entry, names), rows=rows), Severity.ERROR)
+    expected = {1: "1 entry is silent, with a cursor in the future: e0.", 2: "2 entries are silent, with"}
+    assert expected[count] in found
 
 
 def test_open_intents_are_counted_and_young_ones_are_no_problem() -> None:

@@ -240,9 +240,9 @@ def test_documents_have_the_documented_keys_and_times_in_utc() -> None:
     assert status["entries"]["by_state"]["overdue"] == 2
     assert status["nodes"] == nodes_document(POOL)["nodes"]
     assert set(status["nodes"][0]) == {
-        "id", "name", "host", "state", "config", "identity", "in_force", "joined", "lease_end", "share",
-        "entries", "standby", "fired", "skipped", "lag_ms", "pid", "version", "started", "loading", "outage",
-        "errors", "error_count",
+        "id", "name", "host", "state", "config", "identity", "in_force", "joined", "lease_end",
+        "last_heartbeat", "share", "entries", "standby", "fired", "skipped", "lag_ms", "pid", "version",
+        "started", "loading", "outage", "errors", "error_count",
     }  # fmt: skip
 
 

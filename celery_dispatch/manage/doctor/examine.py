@@ -11,6 +11,7 @@ from celery_dispatch.manage.doctor.of_entries import check_entries
 from celery_dispatch.manage.doctor.of_intents import check_intents
 from celery_dispatch.manage.doctor.of_nodes import check_nodes
 from celery_dispatch.manage.doctor.of_redis import check_redis
+from celery_dispatch.manage.doctor.of_rows import check_rows
 from celery_dispatch.manage.doctor.snapshot import Snapshot
 from celery_dispatch.manage.reports import Severity
 
@@ -18,6 +19,7 @@ __all__ = ["examine", "unusable_settings"]
 
 _CHECKS: tuple[Callable[[Snapshot], Iterator[Finding]], ...] = (
     check_redis,
+    check_rows,
     check_nodes,
     check_configs,
     check_broker,

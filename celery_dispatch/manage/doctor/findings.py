@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import Enum
 
 from celery_dispatch.manage.problems import SEE_DOCTOR
+from celery_dispatch.manage.problems_of_nodes import ASK_REDIS
 from celery_dispatch.manage.reports import Problem, Severity
 
 __all__ = ["Area", "Diagnosis", "Finding", "from_problem"]
@@ -48,5 +49,5 @@ class Diagnosis:
 
 def from_problem(problem: Problem, area: Area, evidence: Iterable[str] = ()) -> Finding:
     """A problem that ``status`` shows too, with what it rests on."""
-    cure = problem.cure.replace(SEE_DOCTOR, "")
+    cure = problem.cure.replace(SEE_DOCTOR, "").replace(ASK_REDIS, "")
     return Finding(area, problem.severity, problem.what, tuple(evidence), cure)

@@ -26,7 +26,7 @@ def check_configs(snapshot: Snapshot) -> Iterator[Finding]:
     everybody = sum(map(len, groups.values()))
     if everybody > 1 and len(groups) == everybody:
         yield _all_differ(snapshot, pool, groups)
-    for problem in problems_of_configs(pool, snapshot.config):
+    for problem in problems_of_configs(pool, snapshot.config, snapshot.patience):
         yield from_problem(problem, Area.CONFIGS)
     yield from _others(snapshot, pool, groups)
 

@@ -10,6 +10,7 @@ from celery_dispatch.manage.doctor.snapshot import Snapshot
 from celery_dispatch.manage.problems import problems_of_intents
 from celery_dispatch.manage.reports import Severity
 from celery_dispatch.manage.words import clock_time, counted
+from celery_dispatch.redis_store.codec import printable
 
 __all__ = ["check_intents"]
 
@@ -34,4 +35,5 @@ def check_intents(snapshot: Snapshot) -> Iterator[Finding]:
 
 def _line(intent: Intent) -> str:
     rendered = "" if intent.commands is not None else ", message not built yet"
-    return f"{intent.name}, due {clock_time(intent.due)}, at node {intent.node}{rendered}"
+    who = f"{printable(intent.name)}, due {clock_time(intent.due)}, at node {printable(intent.node)}"
+    return f"{who}{rendered}"

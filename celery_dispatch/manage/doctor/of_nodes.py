@@ -8,9 +8,9 @@ from datetime import timedelta
 
 from celery_dispatch.manage.doctor.findings import Area, Finding, from_problem
 from celery_dispatch.manage.doctor.snapshot import Snapshot
-from celery_dispatch.manage.problems import problems_of_life, problems_of_nodes
+from celery_dispatch.manage.problems_of_nodes import problems_of_life, problems_of_nodes
 from celery_dispatch.manage.reports import NodeState, Severity
-from celery_dispatch.manage.words import listed
+from celery_dispatch.manage.words import clock_time, listed, relative
 
 __all__ = ["check_nodes"]
 
@@ -25,13 +25,13 @@ def check_nodes(snapshot: Snapshot) -> Iterator[Finding]:
     for problem in (*problems_of_life(pool), *problems_of_nodes(pool)):
         yield from_problem(problem, Area.NODES)
     recovered = max((node.recovered for node in pool.alive if node.recovered is not None), default=None)
-    if recovered is not None and pool.now - recovered < _LATELY:
+    if recovered is not None and not pool.recovery and pool.now - recovered < _LATELY:
         yield Finding(
             Area.NODES,
             Severity.NOTE,
-            f"The pool recovered at {recovered.isoformat(timespec='seconds')}.",
-            (),
-            "If nobody restarted Redis then, look into its log: it failed, failed over or lost data.",
+            f"The pool had to recover {relative(recovered, pool.now)}.",
+            (f"at {clock_time(recovered)}",),
+            "Nothing, if Redis was restarted then; else look into its log: it failed over or lost data.",
         )
     versions: defaultdict[str, list[str]] = defaultdict(list)
     for node in pool.alive:

@@ -13,8 +13,8 @@ from typing import Any, Protocol
 
 from celery_dispatch.core.entry import Catalog, Occurrence
 from celery_dispatch.core.ports import Outbox, Path
-from celery_dispatch.errors import DispatchError, StoreError
-from celery_dispatch.manage.doctor.snapshot import MOST, Route, Routes, Server, Snapshot
+from celery_dispatch.errors import DispatchError, StoreError, StoreRefused
+from celery_dispatch.manage.doctor.snapshot import MOST, DamagedRow, Route, Routes, Server, Snapshot
 from celery_dispatch.manage.operations import Sources, judged, read_intents, read_pool
 from celery_dispatch.manage.reports import EntryReport, PoolReport
 
@@ -31,7 +31,8 @@ class FacetReader(Protocol):
 class Consulted:
     """Whom the doctor asks, beside what the other commands read.
 
-    ``server`` reads what the server says of itself; ``own_facets`` are those of the app that asks.
+    ``server`` reads what the server says of itself; ``own_facets`` are those of the app that asks;
+    ``damaged_rows`` looks for what no node would have written.
     """
 
     sources: Sources
@@ -39,6 +40,7 @@ class Consulted:
     outbox: Outbox
     facets: FacetReader
     own_facets: Mapping[str, str]
+    damaged_rows: Callable[[], tuple[DamagedRow, ...]] = tuple
 
 
 def read_snapshot(consulted: Consulted) -> Snapshot:
@@ -72,8 +74,17 @@ def _store(consulted: Consulted) -> dict[str, Any]:
         "skipped_total": total,
         "open_intents": read_intents(sources.intents),
         "intents": tuple(sources.intents.read(MOST)[1]),
-        "facets": {config: consulted.facets.read(config) for config in _configs(pool)},
+        "damaged_rows": consulted.damaged_rows(),
+        "facets": {config: _facets(consulted.facets, config) for config in _configs(pool)},
     }
+
+
+def _facets(facets: FacetReader, config: str) -> Mapping[str, str] | None:
+    """What nodes said of a config; nothing where somebody else took their key, for they only explain."""
+    try:
+        return facets.read(config)
+    except StoreRefused:
+        return None
 
 
 def _configs(pool: PoolReport) -> set[str]:

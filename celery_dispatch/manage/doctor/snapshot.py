@@ -9,7 +9,7 @@ from datetime import timedelta
 from celery_dispatch.core.ports import Intent
 from celery_dispatch.manage.reports import EntryReport, IntentReport, PoolReport
 
-__all__ = ["MOST", "Route", "Routes", "Server", "Snapshot"]
+__all__ = ["MOST", "DamagedRow", "Route", "Routes", "Server", "Snapshot"]
 
 #: How many entries, differences or intents are kept of what may be as long as the schedule.
 MOST = 10
@@ -44,6 +44,15 @@ class Server:
 
 
 @dataclass(frozen=True, slots=True)
+class DamagedRow:
+    """A field or member of one of the pool's keys that no node would have written; all of it printable."""
+
+    key: str
+    field: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Route:
     """Entries that reach the broker in one way, and why in this one; ``names`` are the first of ``count``."""
 
@@ -69,7 +78,8 @@ class Snapshot:
     ``trouble`` says why the store could not be read; then ``server``, ``pool`` and what comes of them are
     missing.  ``wrong`` are the entries that are wrong, ``skipped`` those that skipped most, and how often;
     ``intents`` the oldest of ``open_intents``.  ``facets`` are the rows of each config in the pool, ``None``
-    where no node has published them, and ``own_facets`` those of this app.
+    where no node has published them, and ``own_facets`` those of this app.  ``damaged_rows`` are those of
+    other keys than the cursors'.
     """
 
     config: str
@@ -87,3 +97,4 @@ class Snapshot:
     routes: Routes | None = None
     facets: Mapping[str, Mapping[str, str] | None] = field(default_factory=dict)
     own_facets: Mapping[str, str] = field(default_factory=dict)
+    damaged_rows: tuple[DamagedRow, ...] = ()

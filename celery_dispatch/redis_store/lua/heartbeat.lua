@@ -67,14 +67,18 @@ end
 -- After a silence of the whole pool, or a step of the clock, the leases say nothing about who is alive.
 local function look_at_clock()
   local went_back = it.beat_at and it.beat_at - now > CLOCK_TOLERANCE
+  -- Without a step nobody asks for much more than this lease: a row that says so is no node's.
+  local longest = now + (went_back and lease or 10 * lease)
+  for _, id in ipairs(redis.call('ZRANGEBYSCORE', nodes, '(' .. text(longest), '+inf')) do
+    redis.call('ZADD', nodes, text(now + lease), id)
+  end
   if went_back then
-    for _, id in ipairs(redis.call('ZRANGEBYSCORE', nodes, text(now + lease), '+inf')) do
-      redis.call('ZADD', nodes, text(now + lease), id)
-    end
     it.vote_at = nil
   end
   if went_back or (it.beat_at and now - it.beat_at > lease) then
     it.no_trim_until = now + lease
+  elseif it.no_trim_until then
+    it.no_trim_until = math.min(it.no_trim_until, now + lease)
   end
 end
 
@@ -203,10 +207,12 @@ local function challenge(list)
   return true
 end
 
--- When the vote can next turn out otherwise, if nobody comes, goes or changes.
+-- When the vote can next turn out otherwise, if nobody comes, goes or changes; within a lease, so that what
+-- somebody else wrote into the pool is found out.
 local function next_vote(list)
   local led = it.challenger and it.challenger_at + 2 * interval
-  local at, divided = led and math.max(led, over_at()) or NEVER, false
+  local latest, divided = now + lease, false
+  local at = led and math.max(led, over_at()) or latest
   for _, member in ipairs(list) do
     divided = divided or member.config ~= it.config
     if lived_before_step(member) then
@@ -215,7 +221,7 @@ local function next_vote(list)
       at = math.min(at, member.joined + lease)
     end
   end
-  return divided and at or NEVER
+  return divided and math.min(at, latest) or latest
 end
 
 local function settle_config()

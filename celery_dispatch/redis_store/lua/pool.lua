@@ -9,7 +9,6 @@ once.  An instant that no script here would have written counts as none.
 ]]
 local pool, nodes, members = KEYS[1], KEYS[2], KEYS[3]
 local LATEST = 253402300799999
-local NEVER = LATEST - 1
 local CLOCK_TOLERANCE = 1000 -- ms; a smaller step back only lengthens leases by as much
 
 local time = redis.call('TIME')
