@@ -1,23 +1,29 @@
-# make test | check | demo | docs | venv | format | clean.  Needs Python >= 3.10 and make; no root, no Redis.
+# make test | check | demo | drills | docs | venv | format | clean.  Needs Python >= 3.10 and make; no root, no Redis.
 #
 #   PYTHON=python3.12          the interpreter that .venv is made with
 #   VENV=.venv-3.12            another environment beside it
 #   CONSTRAINTS=requirements/lowest.txt   the lowest versions instead of the newest
 #   PYTEST_ARGS="tests/unit -x"
+#   FAULTS="kill 'amqp-*'"     the drills to run instead of all of them; 'point-*' only run when named
+#   PEERS=1                    stock beat and RedBeat go through the drills too
+#   OUT=build/drills           where the drills' table, JSON and plots go
 
 PYTHON ?= python3
 VENV ?= .venv
 CONSTRAINTS ?=
 PYTEST_ARGS ?=
+FAULTS ?=
+PEERS ?=
+OUT ?= build/drills
 
 BIN := $(abspath $(VENV))/bin
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
 
-.PHONY: help venv test check lint types imports demo docs format clean
+.PHONY: help venv test check lint types imports demo drills docs format clean
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n '1,7s/^# \{0,1\}//p' Makefile
+	@sed -n '1,10s/^# \{0,1\}//p' Makefile
 
 # --- environments: one stamp per set of packages, renewed when what decides them changes ---
 
@@ -33,6 +39,10 @@ $(VENV)/.dev: $(VENV)/.made pyproject.toml $(CONSTRAINTS)
 
 $(VENV)/.docs: $(VENV)/.dev
 	$(PIP_INSTALL) --editable '.[dev,docs]'
+	@touch $@
+
+$(VENV)/.peers: $(VENV)/.dev
+	$(PIP_INSTALL) --editable '.[dev,peers]'
 	@touch $@
 
 # --- what people run ---
@@ -59,6 +69,9 @@ docs: $(VENV)/.docs
 
 demo: $(VENV)/.dev
 	cd example_project && $(BIN)/python -m demo
+
+drills: $(VENV)/$(if $(PEERS),.peers,.dev)
+	$(BIN)/python -m tests.drills.table $(FAULTS) --out $(OUT) $(if $(PEERS),--peers)
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

@@ -2,12 +2,14 @@
 
 ``conf`` are settings, ``entries`` items of ``beat_schedule`` whose ``schedule`` is a description,
 ``namespace`` the prefix under which the settings are given, as in a Django project, and ``app`` what the app
-is called.  Each entry's first argument is its name.  With ``user_code`` a receiver marks each message as it
-is published.  ``DRILL_POINT`` names a point at which the process is to come to harm (``points``).
+is called.  Each entry's first argument is its name; ``odd`` adds one that is lazy or cannot be serialised.
+With ``user_code`` a receiver marks each message as it is published, and may take a lock in Redis for it.
+``DRILL_POINT`` names a point at which the process is to come to harm (``points``).
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -20,6 +22,7 @@ from typing import Any
 
 import celery.beat
 from celery import Celery, Task, signals
+from celery.beat import BeatLazyFunc
 from celery.schedules import crontab, schedule
 
 from tests.drills import points
@@ -55,12 +58,32 @@ def _recurrence(description: dict[str, Any]) -> object:
 
 
 def _entry(name: str, item: dict[str, Any]) -> dict[str, Any]:
-    return {"task": "drill.record", "args": (name,), **item, "schedule": _recurrence(item["schedule"])}
+    odd = {"lazy": BeatLazyFunc(_locked), "unserialisable": object()}
+    args = (name, odd[item["odd"]]) if "odd" in item else (name,)
+    known = {key: value for key, value in item.items() if key != "odd"}
+    return {"task": "drill.record", "args": args, **known, "schedule": _recurrence(item["schedule"])}
 
 
 def _mark(headers: dict[str, Any], **_: object) -> None:
     """What a user's receiver of ``before_task_publish`` does; leaves a trace in the message."""
     headers[MARK] = os.getpid()
+
+
+def _locked() -> int:
+    """What a user's code does that is to run on one host at a time; all beats wait for one lock.
+
+    Whoever dies with it keeps the others waiting until it runs out.
+    """
+    client = connect(os.environ["DRILL_SERVER"])
+    with contextlib.closing(client), client.lock("drill:lock", timeout=1.0, sleep=0.002):
+        return os.getpid()
+
+
+def _mark_locked(headers: dict[str, Any], **_: object) -> None:
+    headers[MARK] = _locked()
+
+
+_RECEIVERS = {"mark": _mark, "lock": _mark_locked}
 
 
 def _build() -> Celery:
@@ -73,7 +96,7 @@ def _build() -> Celery:
     conf = {**document["conf"], "beat_schedule": entries}
     app = Celery(document.get("app", "drill"))
     if document.get("user_code"):
-        signals.before_task_publish.connect(_mark, weak=False)
+        signals.before_task_publish.connect(_RECEIVERS[document["user_code"]], weak=False)
     if namespace:
         settings = SimpleNamespace(**{f"{namespace}_{key.upper()}": value for key, value in conf.items()})
         app.config_from_object(settings, namespace=namespace)
@@ -85,8 +108,7 @@ def _build() -> Celery:
 app = _build()
 
 
-@app.task(bind=True, name="drill.record")
-def record(self: Task[Any, Any], *args: Any) -> None:
+def _record(self: Task[Any, Any], *args: Any) -> None:
     """Note what ran, with the instant by Redis's clock."""
     request = self.request
     names = ("dispatch_entry", "dispatch_due", "dispatch_node", "celery_beat_task", "periodic_task_name")
@@ -96,3 +118,7 @@ def record(self: Task[Any, Any], *args: Any) -> None:
     client = connect(os.environ["DRILL_SERVER"])
     client.eval(_RECORD, 1, RUNS, json.dumps(run))
     client.close()
+
+
+record = app.task(bind=True, name="drill.record")(_record)
+routed = app.task(bind=True, name="drill.routed")(_record)

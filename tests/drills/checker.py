@@ -6,7 +6,9 @@ finding      meaning
 lost         an expected occurrence of which no message arrived
 doubled      an occurrence of which more than one message arrived, by whether the task ids are equal
 early        a message that was on the broker before its due, by Redis's clock
-phantom      a message of no occurrence: unknown entry, no due, or a due that is not on its grid
+phantom      a message of nothing: of no entry, without a due, of an entry that was not in force at that
+             due (removed, or not there yet), or of a due that is yet to come
+off grid     a message of an entry in force, with a due that is none of this entry's
 misrouted    a message that arrived on another queue than that of the config in force at its due
 disordered   a message that arrived after one of the same entry with a later due
 ===========  =========================================================================================
@@ -15,9 +17,11 @@ Lost is judged for dues up to ``until``; everything else for every message there
 ``until`` is therefore never counted as lost, but may still be doubled, early or phantom.
 
 Doubled under the same task id is *repeated*: the same message twice.  That is allowed where the caller says
-so, since a broker other than the dispatch Redis is written to at least once.  Lost and doubled that are
-*excused* are those of occurrences that a Redis lost together with what it had acknowledged, or that fell due
-while nobody was there to fire them.
+so, since a broker other than the dispatch Redis is written to at least once.  What is *excused* may have
+happened or not, and nobody can tell: occurrences that a Redis lost together with what it had acknowledged, or
+that fell due while nobody was there to fire them.  They may be lost or doubled, and nothing else.
+
+Entries *apart* are those that a fault befell themselves: each has a bound of its own for its lag.
 """
 
 from __future__ import annotations
@@ -26,12 +30,14 @@ import math
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from tests.drills.oracle import Era, Occurrence, Schedule, expected_of
 
 __all__ = ["Arrival", "Occurrence", "Verdict", "judge", "judge_eras", "percentile"]
 
 _MINUTE = 60_000
+_NONE: Mapping[str, float] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,7 @@ class Verdict:
     """What is wrong with a history; ``lags`` in ms, sorted, of the occurrences whose lag is judged.
 
     ``excused`` are occurrences that may be lost or doubled, and were; they are in no other finding.
+    ``apart`` are the messages whose lag is judged by their entry's own bound.
     """
 
     expected: int
@@ -70,11 +77,13 @@ class Verdict:
     doubled_other_id: tuple[Occurrence, ...]
     early: tuple[Arrival, ...]
     phantom: tuple[Arrival, ...]
+    off_grid: tuple[Arrival, ...]
     misrouted: tuple[Arrival, ...]
     disordered: tuple[Arrival, ...]
     excused: tuple[Occurrence, ...]
     lags: tuple[float, ...]
     worst: Arrival | None
+    apart: tuple[Arrival, ...] = ()
 
     @property
     def doubled(self) -> tuple[Occurrence, ...]:
@@ -89,12 +98,18 @@ class Verdict:
         return percentile(self.lags, percent)
 
     def problems(
-        self, *, bound: float | None = None, may_repeat: bool = False, may_overtake: bool = False
+        self,
+        *,
+        bound: float | None = None,
+        bounds: Mapping[str, float] = _NONE,
+        may_repeat: bool = False,
+        may_overtake: bool = False,
     ) -> list[str]:
         """One sentence per kind of finding, with examples; empty if all is well within ``bound`` ms.
 
-        ``may_repeat``: the same message twice is no problem.  ``may_overtake``: nor is one that arrives after
-        a later one of its entry, as when somebody takes over what a dead node had claimed.
+        ``bounds`` are those of the entries apart.  ``may_repeat``: the same message twice is no problem.
+        ``may_overtake``: nor is one that arrives after a later one of its entry, as when somebody takes over
+        what a dead node had claimed.
         """
         found: dict[str, Sequence[object]] = {
             "lost": self.lost,
@@ -102,8 +117,10 @@ class Verdict:
             "doubled with another id": self.doubled_other_id,
             "early": self.early,
             "phantom": self.phantom,
+            "off the grid": self.off_grid,
             "on the wrong queue": self.misrouted,
             "out of order": () if may_overtake else self.disordered,
+            "later than its entry may be": [it for it in self.apart if not it.lag <= bounds[it.entry]],
         }
         said = [f"{len(items)} {kind}, e.g. {items[:3]}" for kind, items in found.items() if items]
         if not self.expected:
@@ -148,12 +165,14 @@ def judge_eras(
     lag_from: int | None = None,
     lag_until: int | None = None,
     excused: Collection[Occurrence] = (),
+    apart: Collection[str] = (),
     any_queue: bool = False,
 ) -> Verdict:
     """Judge a history in which the configs of ``eras`` were in force, one after the other."""
     history = sorted(arrivals, key=lambda arrival: arrival.at)
     wanted = expected_of(eras, until=until, excused=excused)
-    grid = expected_of(eras, until=_horizon(history, until), excused=excused)
+    horizon = _horizon(history, until)
+    grid = expected_of(eras, until=horizon, excused=excused)
     real = [(it, arrival) for arrival in history if (it := (arrival.entry, arrival.due or 0)) in grid]
     ids: dict[Occurrence, list[str]] = defaultdict(list)
     first: dict[Occurrence, Arrival] = {}
@@ -166,7 +185,8 @@ def judge_eras(
     low = eras[0].since if lag_from is None else lag_from
     high = until if lag_until is None else lag_until
     judged = [arrival for it, arrival in first.items() if low <= it[1] <= high]
-    timely = sorted(judged, key=lambda arrival: arrival.lag)
+    timely = sorted((it for it in judged if it.entry not in apart), key=lambda arrival: arrival.lag)
+    strays = [arrival for arrival in history if (arrival.entry, arrival.due or 0) not in grid]
     return Verdict(
         expected=len(wanted),
         arrived=len(history),
@@ -174,12 +194,14 @@ def judge_eras(
         doubled_same_id=tuple(it for it in wrong if len(set(ids[it])) == 1),
         doubled_other_id=tuple(it for it in wrong if len(set(ids[it])) > 1),
         early=tuple(arrival for _, arrival in real if arrival.lag < 0),
-        phantom=tuple(arrival for arrival in history if (arrival.entry, arrival.due or 0) not in grid),
+        phantom=tuple(it for it in strays if not _in_force(it, eras, horizon)),
+        off_grid=tuple(it for it in strays if _in_force(it, eras, horizon)),
         misrouted=() if any_queue else tuple(_misrouted(real, grid, excused)),
         disordered=tuple(_disordered(real)),
         excused=tuple(it for it in (*lost, *repeated) if it in excused),
         lags=tuple(arrival.lag for arrival in timely),
         worst=timely[-1] if timely else None,
+        apart=tuple(it for it in judged if it.entry in apart),
     )
 
 
@@ -188,6 +210,14 @@ def _horizon(history: Sequence[Arrival], until: int) -> int:
     last = max((arrival.due for arrival in history if arrival.due is not None), default=until)
     seen_until = history[-1].at // 1000 if history else until
     return max(until, min(last, seen_until + 2 * _MINUTE))
+
+
+def _in_force(arrival: Arrival, eras: Sequence[Era], horizon: int) -> bool:
+    """Whether its entry was in force at the due that it names."""
+    if arrival.due is None or not eras[0].since <= arrival.due <= horizon:
+        return False
+    era = next(era for era in reversed(eras) if era.since <= arrival.due)
+    return arrival.entry in era.schedule
 
 
 def _misrouted(

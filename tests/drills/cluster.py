@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
-from tests.drills.collector import connect
+from tests.drills.collector import WORK, connect
 from tests.drills.oracle import Schedule
 from tests.drills.process import ROOT, Process, celery, wait_until
 from tests.drills.proxy import Proxy
@@ -59,7 +59,7 @@ class Cluster:
         *,
         settings: Mapping[str, object] | None = None,
         namespace: str = "",
-        user_code: bool = False,
+        user_code: str = "",
     ) -> None:
         self.url = url
         self.directory = directory
@@ -182,15 +182,34 @@ class Cluster:
         self.beats[name] = Beat(process, proxy)
         return self.beats[name]
 
+    def worker(self, name: str, *arguments: str, env: Mapping[str, str] | None = None) -> Process:
+        """Start a worker that runs what the collector passes on, and wait until it is ready."""
+        node = {"dispatch_node_name": name} if "-B" in arguments else {}
+        process = self.process(
+            name, "worker", "-Q", WORK, "-n", f"{name}@%h", "-l", "INFO", "--without-mingle",
+            f"--schedule={self.directory / name}.db", *arguments, env=env, conf=node,
+        )  # fmt: skip
+        if node:
+            self.released[name] = self.release
+            self.beats[name] = Beat(process)
+        return process
+
     def start(self, count: int, *, proxied: bool = False) -> None:
         """Start ``count`` beats (node-1, node-2 …) and wait until all of them are steady."""
         for number in range(1, count + 1):
             self.beat(f"node-{number}", proxied=proxied)
         self.wait_for_nodes(count)
 
-    def run(self, *arguments: str, timeout: float = 30, conf: Mapping[str, object] | None = None) -> Finished:
+    def run(
+        self,
+        *arguments: str,
+        timeout: float = 30,
+        conf: Mapping[str, object] | None = None,
+        release: Release | None = None,
+    ) -> Finished:
         """Run a ``celery`` command of this app to its end."""
-        env = {**os.environ, "PYTHONPATH": _python_path(), **self.environment(conf=conf)}
+        ours = self.environment(conf=conf, release=release)
+        env = {**os.environ, "PYTHONPATH": _python_path(), **ours}
         argv = celery("-A", APP, *arguments)
         done = subprocess.run(
             argv, env=env, cwd=self.directory, timeout=timeout, capture_output=True, text=True, check=False

@@ -4,6 +4,8 @@ The messages are moved, in one script with TIME, to a list of the harness's own 
 whose reply is lost (the server is killed just then) is therefore found again at the end, and never looks like
 a loss.  On one queue the collector waits with ``BLMOVE queue queue RIGHT RIGHT``, which changes nothing and
 returns the moment a message is there; the script follows in the same pipeline.
+
+Where real workers are to run the messages, the script passes each of them on to a queue of theirs.
 """
 
 from __future__ import annotations
@@ -24,10 +26,22 @@ from redis.retry import Retry
 
 from tests.drills.checker import Arrival
 
-__all__ = ["ARCHIVE", "MARK", "RUNS", "Collector", "arrival_of", "connect", "decode", "now_us", "runs"]
+__all__ = [
+    "ARCHIVE",
+    "MARK",
+    "RUNS",
+    "WORK",
+    "Collector",
+    "arrival_of",
+    "connect",
+    "decode",
+    "now_us",
+    "runs",
+]
 
 ARCHIVE = "drill:arrivals"
 MARK = "drill_mark"  #: the header that user code of ``tests.drills.app`` puts on a message
+WORK = "drill:work"  #: the queue that the drills' workers listen to
 RUNS = "drill:runs"  #: what real workers ran, written by ``tests.drills.app``
 _PRIORITY_STEPS = (0, 3, 6, 9)  # kombu's, of its Redis transport
 _BLOCK = 1  # seconds
@@ -35,16 +49,18 @@ _POLL = 0.004  # seconds, where several queues are watched
 _RETRY = 0.05  # seconds between tries while the server is away
 
 _DRAIN = """
--- KEYS[1] archive, KEYS[2..] queues; ARGV[1] a word that no other call has.  Returns the rows moved.
+-- KEYS[1] archive, KEYS[2] the workers' queue, KEYS[3..] queues; ARGV[1] a word that no other call has,
+-- ARGV[2] '1' if there are workers.  Returns the rows moved.  A key that is no queue just now is left alone.
 local time = redis.call('TIME')
 local at = time[1] .. string.format('%06d', tonumber(time[2]))
 local rows = {}
-for i = 2, #KEYS do
+for i = 3, #KEYS do
   for _ = 1, 1000 do
-    local message = redis.call('RPOP', KEYS[i])
-    if not message then break end
-    local row = at .. string.format(' %06d ', #rows) .. ARGV[1] .. ' ' .. (i - 2) .. ' ' .. message
+    local message = redis.pcall('RPOP', KEYS[i])
+    if type(message) ~= 'string' then break end
+    local row = at .. string.format(' %06d ', #rows) .. ARGV[1] .. ' ' .. (i - 3) .. ' ' .. message
     redis.call('RPUSH', KEYS[1], row)
+    if ARGV[2] == '1' then redis.call('LPUSH', KEYS[2], message) end
     rows[#rows + 1] = row
   end
 end
@@ -68,7 +84,8 @@ def now_us(client: redis.Redis) -> int:
 class Collector:
     """Collects from ``queues`` until stopped; use as a context manager.  Survives that the server is away.
 
-    ``url`` may be a function, which is asked for each new connection: where the master is now.
+    ``url`` may be a function, which is asked for each new connection: where the master is now.  ``pass_on``:
+    the messages go on to the workers' queue.
     """
 
     def __init__(
@@ -77,7 +94,9 @@ class Collector:
         *,
         queues: Sequence[str] = ("celery",),
         priorities: bool = False,
+        pass_on: bool = False,
     ) -> None:
+        self._pass_on = "1" if pass_on else "0"
         self._find = url if callable(url) else lambda: url
         steps = _PRIORITY_STEPS if priorities else (0,)
         self._keys = [f"{queue}\x06\x16{step}" if step else queue for queue in queues for step in steps]
@@ -134,17 +153,18 @@ class Collector:
         pipe = client.pipeline(transaction=False)
         queue = self._keys[0]
         pipe.blmove(queue, queue, _BLOCK, "RIGHT", "RIGHT")
-        pipe.eval(_DRAIN, 2, ARCHIVE, queue, uuid.uuid4().hex)
+        pipe.eval(_DRAIN, 3, ARCHIVE, WORK, queue, uuid.uuid4().hex, self._pass_on)
         self._note(pipe.execute()[1])
 
     def _drain(self, client: redis.Redis) -> int:
-        rows: Any = client.eval(_DRAIN, 1 + len(self._keys), ARCHIVE, *self._keys, uuid.uuid4().hex)
+        keys = (ARCHIVE, WORK, *self._keys)
+        rows: Any = client.eval(_DRAIN, len(keys), *keys, uuid.uuid4().hex, self._pass_on)
         self._note(rows)
         return len(rows)
 
     def _note(self, rows: Sequence[bytes]) -> None:
         new = [row for row in rows if row not in self._rows]
-        found = [self._decode(row) for row in new]
+        found = [it for it in map(self._decode, new) if not _given_back(it)]
         with self._lock:
             self._rows.update(new)
             self._arrivals.extend(found)
@@ -180,6 +200,12 @@ def arrival_of(
         headers=headers,
         properties=properties,
     )
+
+
+def _given_back(arrival: Arrival) -> bool:
+    """Whether a worker that ended put it back: nobody sent it anew."""
+    info: Any = arrival.properties.get("delivery_info") or {}
+    return bool(info.get("redelivered"))
 
 
 def _args(message: dict[str, Any]) -> Sequence[object]:

@@ -7,21 +7,30 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from tests.drills.collector import connect
-from tests.drills.node_faults import handover
+from tests.drills.node_faults import handover, leave
 from tests.drills.oracle import Every
 from tests.drills.process import wait_until
 from tests.drills.releases import Release, Spec, every
 from tests.drills.stage import Stage
 
-__all__ = ["DEPLOYED", "NEW_QUEUE", "canary", "deploy", "next_release", "recreate", "roll", "staging"]
+__all__ = [
+    "DEPLOYED",
+    "NEW_QUEUE",
+    "canary",
+    "deploy",
+    "deploy_asleep",
+    "next_release",
+    "recreate",
+    "roll",
+    "staging",
+]
 
 NEW_QUEUE = "fresh"  #: that only the new release knows
 _ROUTED = "drill.routed"  # the task that the new release routes there
-_END = 15.0
 
 #: The entries that a deploy begins with; the last two are routed elsewhere without being changed themselves.
 DEPLOYED = {**every(18), **{f"routed-{number}": Spec(Every(1), task=_ROUTED) for number in range(2)}}
@@ -35,6 +44,31 @@ def deploy(stage: Stage) -> None:
     roll(stage, next_release(old), "new")
     stage.run_on(0.4 * stage.lease)
     roll(stage, old, "back")
+
+
+def deploy_asleep(stage: Stage) -> None:
+    """One beat is stopped before a deploy, and goes on in the middle of firing when that is long over."""
+    handover(stage)
+    stage.switches += 1
+    sleeper = stage.cluster.beats["node-3"].process
+    stage.at_a_due()
+    sleeper.pause()
+    stage.note("SIGSTOP to node-3")
+    fresh = [f"new-{number}" for number in range(1, 4)]
+    for name in fresh:
+        stage.cluster.beat(name, release=next_release(stage.cluster.release))
+    stage.wait_for_switch(2)
+    leave(stage, ["node-1", "node-2"])
+    stage.cluster.wait_for_nodes(3)
+    stage.run_on(0.4 * stage.lease)
+    stage.at_a_due()
+    sleeper.resume()
+    stage.note("SIGCONT to node-3")
+    stage.cluster.wait_for_renewals(4)
+    stage.run_on(0.6 * stage.lease)
+    stage.cluster.wait_for_state("node-3", "steady")
+    _stand_by(stage, ["node-3"], of="config", ours=fresh)
+    leave(stage, ["node-3"])
 
 
 def next_release(release: Release) -> Release:
@@ -52,10 +86,13 @@ def next_release(release: Release) -> Release:
     return Release(entries, {**release.settings, "task_routes": {_ROUTED: {"queue": NEW_QUEUE}}})
 
 
-def roll(stage: Stage, release: Release, prefix: str) -> None:
-    """A rolling update: a new beat, then time to live for a lease, then the end of an old one."""
+def roll(stage: Stage, release: Release, prefix: str, *, leaving: Sequence[str] = ()) -> None:
+    """A rolling update: a new beat, then time to live for a lease, then the end of one of ``leaving``.
+
+    Without any all beats that live are replaced.
+    """
     switches = len(stage.seen.found)
-    leaving = [name for name, beat in stage.cluster.beats.items() if beat.process.alive]
+    leaving = leaving or [name for name, beat in stage.cluster.beats.items() if beat.process.alive]
     for number, name in enumerate(leaving, start=1):
         fresh = f"{prefix}-{number}"
         stage.cluster.beat(fresh, release=release)
@@ -63,19 +100,9 @@ def roll(stage: Stage, release: Release, prefix: str) -> None:
         stage.note(f"{fresh} is there")
         stage.run_on(stage.lease + 1)
         stage.at_a_due()
-        _end(stage, [name])
+        leave(stage, [name])
     stage.wait_for_switch(switches + 1)
     stage.cluster.wait_for_nodes(len(leaving))
-
-
-def _end(stage: Stage, names: Sequence[str]) -> None:
-    victims = [stage.cluster.beats[name].process for name in names]
-    for victim in victims:
-        victim.terminate()
-    stage.note(f"SIGTERM to {', '.join(names)}")
-    for victim in victims:
-        if status := victim.wait(_END):
-            stage.complaints.append(f"{victim} ended with status {status} on SIGTERM:\n{victim.log[-2000:]}")
 
 
 def recreate(stage: Stage) -> None:
@@ -110,7 +137,7 @@ def _replace_all(stage: Stage, release: Release, prefix: str, *, theirs: set[str
     leaving = [name for name, beat in stage.cluster.beats.items() if beat.process.alive]
     stage.at_a_due(400)
     ended = stage.now()
-    _end(stage, leaving)
+    leave(stage, leaving)
     for number in range(1, len(leaving) + 1):
         stage.cluster.beat(f"{prefix}-{number}", release=release)
     since = stage.wait_for_switch(switches + 1)
@@ -193,12 +220,14 @@ def _with_database(url: str, database: int) -> str:
     return f"{url.removesuffix('/0')}/{database}"
 
 
-def _stand_by(stage: Stage, names: Mapping[str, object], *, of: str) -> None:
+def _stand_by(
+    stage: Stage, names: Iterable[str], *, of: str, ours: Iterable[str] = ("node-1", "node-2")
+) -> None:
     """A drill without the strays shows nothing: they must be members, and say that they stand by."""
-    ours = {row[of] for name in ("node-1", "node-2") for row in stage.cluster.members_called(name)}
+    good = {row[of] for name in ours for row in stage.cluster.members_called(name)}
     for name in names:
         theirs = {row[of] for row in stage.cluster.members_called(name)}
-        if not theirs or theirs & ours:
-            stage.complaints.append(f"{name} should have another {of} than {ours}: {theirs}")
+        if not theirs or theirs & good:
+            stage.complaints.append(f"{name} should have another {of} than {good}: {theirs}")
         if "stands by" not in stage.cluster.beats[name].process.log:
             stage.complaints.append(f"{name} does not say that it stands by")

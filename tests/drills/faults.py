@@ -7,7 +7,18 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from tests.drills import broker_faults, config_faults, ground, loss_faults, node_faults, outer_faults
+from tests.drills import (
+    broker_faults,
+    clock_faults,
+    config_faults,
+    entry_faults,
+    ground,
+    hostile_faults,
+    loss_faults,
+    node_faults,
+    outer_faults,
+    worker_faults,
+)
 from tests.drills.broker_faults import two_steps
 from tests.drills.ground import Ground, MakeGround
 from tests.drills.point_faults import HARMS, at_point, points_of
@@ -21,7 +32,8 @@ __all__ = ["FAULTS", "POINTS", "Fault", "named"]
 class Fault:
     """A drill's name, what a person reads of it, what is done, and what it is done to.
 
-    ``proxied``: each beat needs a proxy.  ``user_code``: the app has a receiver on a publish signal.
+    ``proxied``: each beat needs a proxy.  ``user_code``: what the app's receiver on a publish signal does.
+    ``cast`` starts what is there if not three beats: real workers among it, which run what was sent.
     """
 
     name: str
@@ -29,7 +41,9 @@ class Fault:
     strike: Callable[[Stage], None]
     ground: MakeGround = ground.one_redis
     proxied: bool = False
-    user_code: bool = False
+    user_code: str = ""
+    cast: Callable[[Stage], None] | None = None
+    settings: Mapping[str, object] = field(default_factory=dict)
     queues: Sequence[str] = ("celery",)
     entries: Mapping[str, Spec] = field(default_factory=lambda: every(20))
 
@@ -41,30 +55,55 @@ class Fault:
             ground,
             directory,
             self.entries,
-            settings=settings,
+            settings={**self.settings, **settings},
             proxied=self.proxied,
             user_code=self.user_code,
+            cast=self.cast,
             queues=self.queues,
             calm=calm,
         )
 
 
+#: What people set to make a broker connection patient; nothing may be published by it behind a claim's back.
+_RETRIES = {
+    "retry_on_timeout": True,
+    "socket_keepalive": True,
+    "socket_timeout": 4,
+    "health_check_interval": 1,
+}
+
 _ONE_WRITE = (
     Fault("none", "none", node_faults.nothing),
     Fault("join", "join (3 to 4)", node_faults.join),
+    Fault("churn", "3 to 6 to 1 to 3", node_faults.churn, cast=worker_faults.beats_and_worker),
+    Fault(
+        "embedded",
+        "worker -B in four workers",
+        worker_faults.embedded_leave,
+        cast=worker_faults.four_with_beats,
+    ),
     Fault("term", "SIGTERM of one", node_faults.terminate),
     Fault("kill", "SIGKILL of one", node_faults.kill),
     Fault("pause", "SIGSTOP 8 s, SIGCONT", node_faults.pause),
     Fault("pause-long", "SIGSTOP past the lease", node_faults.pause_past_the_lease),
+    Fault("slow-node", "one has a fifth of a CPU", node_faults.flicker),
+    Fault("slow-link", "one 300 ms from Redis", outer_faults.slow_link, proxied=True),
     Fault("cut", "one cut from Redis 12 s", outer_faults.cut_deaf, proxied=True),
     Fault("cut-held", "one cut, requests come late", outer_faults.cut_held, proxied=True),
     Fault("cut-refused", "one refused by Redis 8 s", outer_faults.cut_refused, proxied=True),
     Fault("lost-reply", "replies to claims lost", outer_faults.lost_replies, proxied=True),
+    Fault(
+        "lost-reply-retried",
+        "the same, retry_on_timeout",
+        outer_faults.lost_replies,
+        proxied=True,
+        settings={"broker_transport_options": _RETRIES},
+    ),
     Fault("kill-two", "two of three SIGKILLed", node_faults.kill_two),
     Fault("kill-in-turn", "SIGKILL seven times", node_faults.kill_in_turn),
-    Fault("clock-ahead", "one clock +30 s", node_faults.clock_ahead),
-    Fault("clock-behind", "one clock -30 s", node_faults.clock_behind),
-    Fault("clock-step", "one clock stepped", node_faults.clock_stepped),
+    Fault("clock-ahead", "one clock +30 s", clock_faults.clock_ahead),
+    Fault("clock-behind", "one clock -30 s", clock_faults.clock_behind),
+    Fault("clock-step", "one clock stepped", clock_faults.clock_stepped),
 )
 
 _CONFIGS = (
@@ -72,6 +111,14 @@ _CONFIGS = (
         "deploy",
         "rolling deploy and rollback",
         config_faults.deploy,
+        queues=("celery", config_faults.NEW_QUEUE),
+        entries=config_faults.DEPLOYED,
+    ),
+    Fault(
+        "deploy-asleep",
+        "deploy that one sleeps through",
+        config_faults.deploy_asleep,
+        cast=worker_faults.beats_and_worker,
         queues=("celery", config_faults.NEW_QUEUE),
         entries=config_faults.DEPLOYED,
     ),
@@ -86,7 +133,31 @@ _CONFIGS = (
     Fault("staging", "another app's beats", config_faults.staging),
 )
 
+_ENTRIES = (
+    Fault(
+        "queue-spoilt",
+        "an entry's queue is a string",
+        entry_faults.queue_spoilt,
+        queues=("celery", "spoilt"),
+        entries=entry_faults.SPOILT,
+    ),
+    Fault(
+        "unserialisable",
+        "one cannot be serialised; SIGKILL",
+        entry_faults.unserialisable,
+        entries=entry_faults.UNSERIALISABLE,
+    ),
+    Fault(
+        "hostile-rows", "nonsense in every key", hostile_faults.hostile_rows, entries=hostile_faults.ENTRIES
+    ),
+    Fault("wrong-types", "each key a string in turn", hostile_faults.wrong_types),
+)
+
 _REDIS = (
+    Fault("redis-far", "Redis 100 ms from all", outer_faults.redis_far, proxied=True),
+    Fault("redis-slow", "Redis has a fifth of a CPU", outer_faults.redis_slow),
+    Fault("redis-clock", "Redis's clock 30 s back", clock_faults.redis_stepped_back, ground.stepped),
+    Fault("redis-ahead", "Redis's clock 30 s on, and back", clock_faults.redis_ahead, ground.stepped),
     Fault("redis-down", "Redis down 10 s (AOF)", outer_faults.redis_down),
     Fault("redis-kill", "Redis SIGKILLed 5 times (AOF)", outer_faults.redis_killed),
     Fault("redis-pause", "Redis SIGSTOPped 10 s", outer_faults.redis_paused),
@@ -105,14 +176,21 @@ _REDIS = (
 )
 
 _CODE = (
-    Fault("code-none", "user code: none", node_faults.nothing, user_code=True),
-    Fault("code-kill", "user code: SIGKILL of one", two_steps(node_faults.kill), user_code=True),
-    Fault("code-pause", "user code: SIGSTOP 8 s", two_steps(node_faults.pause), user_code=True),
+    Fault("code-none", "user code: none", node_faults.nothing, user_code="mark"),
+    Fault("code-kill", "user code: SIGKILL of one", two_steps(node_faults.kill), user_code="mark"),
+    Fault(
+        "code-lock",
+        "user code takes a lock: SIGKILL",
+        two_steps(node_faults.kill),
+        user_code="lock",
+        entries=entry_faults.LAZY,
+    ),
+    Fault("code-pause", "user code: SIGSTOP 8 s", two_steps(node_faults.pause), user_code="mark"),
     Fault(
         "code-redis-kill",
         "user code: Redis SIGKILLed",
         two_steps(outer_faults.redis_killed),
-        user_code=True,
+        user_code="mark",
     ),
 )
 
@@ -129,7 +207,7 @@ _AMQP = (
 )
 
 FAULTS: Mapping[str, Fault] = {
-    fault.name: fault for fault in (*_ONE_WRITE, *_CONFIGS, *_REDIS, *_CODE, *_AMQP)
+    fault.name: fault for fault in (*_ONE_WRITE, *_CONFIGS, *_ENTRIES, *_REDIS, *_CODE, *_AMQP)
 }
 
 
@@ -141,7 +219,7 @@ def _points() -> Iterator[Fault]:
                 f"{kind}: {when} {port}: {HARMS[harm]}",
                 at_point(kind, port, when, harm),
                 ground.rabbitmq if kind.startswith("amqp") else ground.one_redis,
-                user_code=kind.endswith("code"),
+                user_code="mark" if kind.endswith("code") else "",
             )
 
 

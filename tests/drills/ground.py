@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.deployments import MasterAndReplica, sentinels_running
-from tests.drills.redis_server import Server, program_kind, running_server
+from tests.drills.redis_server import Server, program_kind, running_server, stepped_server
 from tests.rabbitmq import RabbitMQ, running_rabbitmq
 
-__all__ = ["Ground", "MakeGround", "everysec", "one_redis", "rabbitmq", "sentinels", "snapshots"]
+__all__ = ["Ground", "MakeGround", "everysec", "one_redis", "rabbitmq", "sentinels", "snapshots", "stepped"]
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,13 @@ def everysec(directory: Path) -> Iterator[Ground]:
 def snapshots(directory: Path) -> Iterator[Ground]:
     """One Redis without an append-only file: what it has after a start is its last SAVE."""
     with running_server(directory / "redis", appendonly=False) as server:
+        yield Ground(server)
+
+
+@contextmanager
+def stepped(directory: Path) -> Iterator[Ground]:
+    """One Redis that keeps what it acknowledged, with a clock that can be set."""
+    with stepped_server(directory / "redis") as server:
         yield Ground(server)
 
 

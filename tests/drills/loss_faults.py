@@ -18,13 +18,21 @@ from tests.drills.process import wait_until
 from tests.drills.stage import Stage
 from tests.servers import Server
 
-__all__ = ["redis_flushed", "redis_killed_everysec", "redis_old", "redis_promoted", "redis_with_old_config"]
+__all__ = [
+    "recovered",
+    "recovery",
+    "redis_flushed",
+    "redis_killed_everysec",
+    "redis_old",
+    "redis_promoted",
+    "redis_with_old_config",
+]
 
 _QUIET = 400  # ms after a due: nothing is on its way
 _LAG = 3.0  # seconds; with more a Sentinel would not promote the replica
 
 
-def _recovery(stage: Stage) -> None:
+def recovery(stage: Stage) -> None:
     """The bound of a fault after which the pool has to recover."""
     stage.bound = 1000 * (stage.lease + 2)
 
@@ -46,7 +54,7 @@ def redis_with_old_config(stage: Stage) -> None:
 
 
 def _old(stage: Stage, *, meanwhile: Callable[[], None]) -> None:
-    _recovery(stage)
+    recovery(stage)
     stage.at_a_due(_QUIET)
     stage.cluster.redis.save()
     stage.note("SAVE")
@@ -59,7 +67,7 @@ def _old(stage: Stage, *, meanwhile: Callable[[], None]) -> None:
     stage.ground.server.start()
     stage.wait_for_server()
     stage.note(f"Redis is back, as it was at SAVE: {_forgotten(stage)} messages ago")
-    _recovered(stage)
+    recovered(stage)
 
 
 def _forgotten(stage: Stage) -> int:
@@ -73,7 +81,7 @@ def _forgotten(stage: Stage) -> int:
 
 def redis_flushed(stage: Stage) -> None:
     """Emptied three times, each a little further into the moment of firing."""
-    _recovery(stage)
+    recovery(stage)
     for offset in (2, 0, 6):
         stage.at_a_due(offset)
         pipe = stage.cluster.redis.pipeline(transaction=True)
@@ -83,12 +91,12 @@ def redis_flushed(stage: Stage) -> None:
         lost = [decode(raw, at=0, queue="celery") for raw in taken]
         stage.note(f"FLUSHALL {offset} ms after a due; {len(lost)} messages were lost")
         stage.excused.update((message.entry, message.due or 0) for message in lost)
-        _recovered(stage)
+        recovered(stage)
 
 
 def redis_promoted(stage: Stage) -> None:
     """The master is killed while firing, and a replica that lags behind it is promoted."""
-    _recovery(stage)
+    recovery(stage)
     assert stage.ground.trio is not None
     master, replica = stage.ground.trio.master, stage.ground.trio.replica
     stage.at_a_due(_QUIET)
@@ -105,7 +113,7 @@ def redis_promoted(stage: Stage) -> None:
     outage = stage.now() - began
     stage.note(f"the replica was promoted after {outage} ms; it is {_forgotten(stage)} messages behind")
     stage.bound += outage
-    _recovered(stage)
+    recovered(stage)
 
 
 def _cut_off(stage: Stage, replica: Server) -> None:
@@ -122,7 +130,7 @@ def redis_killed_everysec(stage: Stage) -> None:
     redis_killed(stage, on_kill=lambda began: _excuse_now(stage, began))
 
 
-def _recovered(stage: Stage) -> None:
+def recovered(stage: Stage) -> None:
     began = time.monotonic()
     stage.cluster.wait_for_renewals(stage.nodes)
     recovery = stage.cluster.key("pool")

@@ -1,4 +1,4 @@
-"""What happens to beats: they come, leave, die, stand still, and their clocks are wrong.
+"""What happens to beats: they come, leave, die, stand still and are slow.
 
 Each function harms a running stage, in the very moment of firing where that is the nastiest, and returns when
 the consequences are over.
@@ -6,19 +6,13 @@ the consequences are over.
 
 from __future__ import annotations
 
-import os
 import random
-import re
 import time
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 from tests.drills.stage import Stage
 
-_LIBRARIES = (
-    "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
-    "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1",
-)
+_END = 15.0  # seconds that a beat may take to end in order; the machine may be busy
 
 
 def nothing(stage: Stage) -> None:
@@ -43,6 +37,37 @@ def terminate(stage: Stage) -> None:
     stage.cluster.wait_for_nodes(2, timeout=1)
     stage.note("node-2 ended, and is no member")
     stage.run_on(stage.lease)
+
+
+def churn(stage: Stage) -> None:
+    """Three nodes become six, one and three again."""
+    handover(stage)
+    for count in range(stage.nodes + 1, 7):
+        stage.cluster.beat(f"node-{count}", proxied=stage.proxied)
+    stage.cluster.wait_for_nodes(6)
+    stage.note("6 nodes steady")
+    stage.run_on(0.4 * stage.lease)
+    stage.at_a_due()
+    leave(stage, [f"node-{number}" for number in (1, 2, 3, 5, 6)])
+    stage.cluster.wait_for_nodes(1, timeout=2)
+    stage.note("5 have left, 1 node steady")
+    stage.run_on(0.4 * stage.lease)
+    for number in (7, 8):
+        stage.cluster.beat(f"node-{number}", proxied=stage.proxied)
+    stage.cluster.wait_for_nodes(stage.nodes)
+    stage.note(f"{stage.nodes} nodes steady")
+    stage.run_on(0.4 * stage.lease)
+
+
+def leave(stage: Stage, names: Sequence[str]) -> None:
+    """SIGTERM, and the end in order."""
+    victims = [stage.cluster.beats[name].process for name in names]
+    for victim in victims:
+        victim.terminate()
+    stage.note(f"SIGTERM to {', '.join(names)}")
+    for victim in victims:
+        if status := victim.wait(_END):
+            stage.complaints.append(f"{victim} ended with status {status} on SIGTERM:\n{victim.log[-2000:]}")
 
 
 def kill(stage: Stage) -> None:
@@ -105,69 +130,24 @@ def _pause(stage: Stage, seconds: float) -> None:
     stage.run_on(0.6 * stage.lease)
 
 
-def clock_ahead(stage: Stage) -> None:
-    _clock(stage, "+30s")
-
-
-def clock_behind(stage: Stage) -> None:
-    _clock(stage, "-30s")
-
-
-def clock_stepped(stage: Stage) -> None:
-    steps = _clock(stage, "+0s")
-    for offset in ("+30s", "-30s", "+0s"):
-        _set_clock(steps, offset)
-        stage.note(f"node-2's clock is stepped to {offset}")
-        stage.run_on(0.5 * stage.lease)
-        _has_clock(stage, offset)
-
-
-def _clock(stage: Stage, offset: str) -> Path:
-    """Give node-2 a wrong wall clock, by starting it anew with one before lag is judged."""
+def flicker(stage: Stage) -> None:
+    """One node has the processor for a fifth of the time."""
+    handover(stage)
     victim = stage.cluster.beats["node-2"].process
-    victim.terminate()
-    victim.wait(15)
-    steps = stage.directory / "clock"
-    _set_clock(steps, offset)
-    stage.cluster.beat("node-2", env=_clock_environment(steps), launch=True)
-    stage.note(f"node-2 is started anew with its clock at {offset}")
-    stage.cluster.wait_for_nodes(stage.nodes)
-    stage.settled()
-    stage.run_on(stage.lease)
-    _has_clock(stage, offset)
-    return steps
+    stage.note("node-2 is stopped for 80 ms in every 100")
+    flickering(victim.pause, victim.resume, seconds=1.2 * stage.lease)
+    stage.note("node-2 goes on as ever")
+    stage.run_on(0.4 * stage.lease)
 
 
-def _has_clock(stage: Stage, offset: str) -> None:
-    """A drill whose victim has the right time shows nothing: its log must carry the wrong one."""
-    log = stage.cluster.beats["node-2"].process.log
-    said = re.findall(r"^\[(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)", log, re.MULTILINE)[-1]
-    off = time.mktime(time.strptime(said, "%Y-%m-%d %H:%M:%S")) - time.time()
-    if abs(off - float(offset.rstrip("s"))) > 4:
-        raise AssertionError(f"node-2's clock should be {offset} off, but its log is {off:.0f} s off")
-
-
-def _clock_environment(steps: Path) -> Mapping[str, str]:
-    library = faketime()
-    if library is None:
-        raise AssertionError("a wrong clock needs libfaketime: apt-get install faketime")
-    return {
-        "LD_PRELOAD": library,
-        "FAKETIME_TIMESTAMP_FILE": str(steps),
-        "FAKETIME_NO_CACHE": "1",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-    }
-
-
-def _set_clock(steps: Path, offset: str) -> None:
-    draft = steps.with_suffix(".new")
-    draft.write_text(f"{offset}\n")
-    draft.replace(steps)
-
-
-def faketime() -> str | None:
-    """Debian's libfaketime, if it is installed."""
-    return next((library for library in _LIBRARIES if os.path.exists(library)), None)
+def flickering(pause: Callable[[], None], resume: Callable[[], None], *, seconds: float) -> None:
+    """Let a process run for a fifth of the time only."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pause()
+        time.sleep(0.08)
+        resume()
+        time.sleep(0.02)
 
 
 def handover(stage: Stage) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from tests.drills.node_faults import handover
+from tests.drills.node_faults import flickering, handover
 from tests.drills.process import wait_until
 from tests.drills.stage import Stage
 
@@ -24,6 +24,42 @@ def cut_held(stage: Stage) -> None:
 
 def cut_refused(stage: Stage) -> None:
     _cut(stage, "refused", 0.8 * stage.lease)
+
+
+def slow_link(stage: Stage) -> None:
+    """Each byte between one node and Redis takes 300 ms, both ways."""
+    handover(stage)
+    cable = stage.cluster.beats["node-2"].cable
+    cable.delay(0.3)
+    stage.note("node-2 is 300 ms away from Redis")
+    stage.run_on(1.2 * stage.lease)
+    cable.heal()
+    stage.note("node-2 is near again")
+    stage.run_on(0.4 * stage.lease)
+
+
+def redis_far(stage: Stage) -> None:
+    """Redis answers every node late."""
+    handover(stage)
+    cables = [beat.cable for beat in stage.cluster.beats.values()]
+    for cable in cables:
+        cable.delay(0.1)
+    stage.note("Redis is 100 ms away from every node")
+    stage.run_on(1.2 * stage.lease)
+    for cable in cables:
+        cable.heal()
+    stage.note("Redis is near again")
+    stage.run_on(0.4 * stage.lease)
+
+
+def redis_slow(stage: Stage) -> None:
+    """Redis has the processor for a fifth of the time."""
+    handover(stage)
+    server = stage.ground.server
+    stage.note("Redis is stopped for 80 ms in every 100")
+    flickering(server.pause, server.resume, seconds=1.2 * stage.lease)
+    stage.note("Redis goes on as ever")
+    stage.run_on(0.4 * stage.lease)
 
 
 def _cut(stage: Stage, how: str, seconds: float) -> None:

@@ -20,11 +20,14 @@ class Spec:
     dispatch: Mapping[str, object] = field(default_factory=dict)
     plain: bool = False  #: the interval is given as a number, not as a timedelta
     task: str = "drill.record"
+    odd: str = ""  #: an argument that is ``lazy`` or ``unserialisable``
 
     def item(self) -> dict[str, object]:
         found: dict[str, object] = {"schedule": self._schedule(), "task": self.task}
         if self.options:
             found["options"] = dict(self.options)
+        if self.odd:
+            found["odd"] = self.odd
         if self.dispatch:
             found["dispatch"] = dict(self.dispatch)
         return found
@@ -44,18 +47,19 @@ def every(count: int, seconds: float = 1.0) -> dict[str, Spec]:
 class Release:
     """Entries and settings, and what the Celery app is called.
 
-    ``user_code``: a receiver of the app's own runs when a message is published.
+    ``user_code``: what a receiver of the app's own does when a message is published: it leaves a ``mark``,
+    or takes a ``lock`` in Redis for it.
     """
 
     entries: Mapping[str, Spec]
     settings: Mapping[str, object] = field(default_factory=dict)
     app: str = "drill"
-    user_code: bool = False
+    user_code: str = ""
 
     @property
     def schedule(self) -> Schedule:
         """What the oracle reckons from."""
-        return {name: spec.rule for name, spec in self.entries.items()}
+        return {name: spec.rule for name, spec in self.entries.items() if spec.odd != "unserialisable"}
 
     def era(self, since: int) -> Era:
         """This release in force from ``since`` on."""

@@ -13,52 +13,30 @@ Each config that comes into force is noted with its instant, and what is due fro
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import redis
 
+from tests.drills.aftermath import still_wrong, without_a_mark
 from tests.drills.amqp_collector import AmqpCollector
-from tests.drills.checker import Arrival, Verdict, judge_eras
+from tests.drills.checker import Verdict, judge_eras
 from tests.drills.cluster import Cluster
-from tests.drills.collector import MARK, Collector, connect, now_us
+from tests.drills.collector import Collector, connect, now_us
 from tests.drills.ground import Ground
 from tests.drills.oracle import Era, Every, Occurrence, expected_of
 from tests.drills.process import wait_until
+from tests.drills.record import Record, Stall, Watch
 from tests.drills.releases import Spec
 from tests.drills.switches import Switches, held
 
-__all__ = ["Outcome", "Stage", "Stall"]
+__all__ = ["Outcome", "Stage"]
 
 SETTLE = 1_000  # ms after the pool is steady from which lag is judged
 _STARTS = 30.0
-
-
-class Stall:
-    """How long this machine let a thread wait that wanted to run: what part of a lag is nobody's fault."""
-
-    _STEP = 0.005
-
-    def __init__(self) -> None:
-        self.worst = 0.0  #: ms
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="drill-stall", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._stopping.set()
-        self._thread.join(5)
-
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            began = time.monotonic()
-            time.sleep(self._STEP)
-            self.worst = max(self.worst, (time.monotonic() - began - self._STEP) * 1000)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +51,19 @@ class Outcome:
     events: tuple[tuple[int, str], ...]
     stall: float
     logs: Path
+    record: Record
     complaints: tuple[str, ...] = ()
+    bounds: Mapping[str, float] = field(default_factory=dict)
     may_repeat: bool = False
     may_overtake: bool = False
 
     @property
     def problems(self) -> list[str]:
         found = self.verdict.problems(
-            bound=self.bound, may_repeat=self.may_repeat, may_overtake=self.may_overtake
+            bound=self.bound,
+            bounds=self.bounds,
+            may_repeat=self.may_repeat,
+            may_overtake=self.may_overtake,
         )
         return [*found, *self.complaints]
 
@@ -93,7 +76,8 @@ class Outcome:
 class Stage:
     """What a fault acts on; use as a context manager.
 
-    ``switches`` is how many configs are to come into force, the first included.
+    ``switches`` is how many configs are to come into force, the first included.  ``cast`` starts
+    what is there if not just beats: real workers among it, which run what was sent.
     """
 
     ground: Ground
@@ -102,39 +86,54 @@ class Stage:
     settings: Mapping[str, object] = field(default_factory=dict)
     nodes: int = 3
     proxied: bool = False
-    user_code: bool = False
+    user_code: str = ""
+    cast: Callable[[Stage], None] | None = None
     queues: Sequence[str] = ("celery",)
     bound: float = 50.0  #: ms; a fault may raise it
     calm: float = 4.0  #: seconds without a fault, before and after
     switches: int = 1
+    ended: int = 0  #: when the judged time was over; ms
 
     def __post_init__(self) -> None:
-        settings = {"dispatch_catch_up": "all", **self.ground.settings, **self.settings}
-        self.cluster = Cluster(
-            self.ground.url, self.directory, self.entries, settings=settings, user_code=self.user_code
-        )
+        self.cluster = self._cluster()
         self.collector = self._collector()
+        self.watch = Watch(self.ground, self.cluster.beats)
         self.seen = Switches(
             lambda: self.ground.url, pool=self.cluster.key("pool"), members=self.cluster.key("members")
         )
         self.events: list[tuple[int, str]] = []
         self.complaints: list[str] = []
         self.excused: set[Occurrence] = set()
+        self.bounds: dict[str, float] = {}  # of entries that a fault befell themselves; ms
         self.anchor = self.lag_from = 0
+        self.struck: tuple[int, int] | None = None
         self._stall = Stall()
+
+    @property
+    def worked(self) -> bool:
+        """Whether real workers run what was sent."""
+        return self.cast is not None
+
+    def _cluster(self) -> Cluster:
+        settings = {"dispatch_catch_up": "all", **self.ground.settings, **self.settings}
+        return Cluster(
+            self.ground.url, self.directory, self.entries, settings=settings, user_code=self.user_code
+        )
 
     def _collector(self) -> Collector | AmqpCollector:
         if self.ground.broker is not None:
             return AmqpCollector(self.ground.broker.url, queues=self.queues)
-        return Collector(lambda: self.ground.url, queues=self.queues)
+        return Collector(lambda: self.ground.url, queues=self.queues, pass_on=self.worked)
 
     def __enter__(self) -> Stage:
         self.collector.start()
         self.seen.start()
         self._stall.start()
+        self.watch.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.watch.stop()
         self.cluster.close()
         self.collector.stop()
         self.seen.stop()
@@ -156,11 +155,13 @@ class Stage:
 
     def begin(self) -> None:
         """Start the beats, wait until they are steady and every entry was fired once, then stay calm."""
-        if not self.cluster.beats:
+        if self.cast is not None:
+            self.cast(self)
+        elif not self.cluster.beats:
             self.cluster.start(self.nodes, proxied=self.proxied)
         self.settled()
         wait_until(
-            lambda: set(self.entries) <= {arrival.entry for arrival in self.collector.arrivals},
+            lambda: self.eras()[0].schedule.keys() <= {it.entry for it in self.collector.arrivals},
             _STARTS,
             why=lambda: f"a message of each entry; there are {len(self.collector)}\n{self.cluster.logs()}",
         )
@@ -181,6 +182,14 @@ class Stage:
     def note(self, text: str) -> None:
         """Remember what happened when, by this host's clock, which Redis shares; asks nothing of Redis."""
         self.events.append((time.time_ns() // 1_000_000, text))
+
+    @contextmanager
+    def under_fault(self) -> Iterator[None]:
+        """What is noted first in the block is the fault; its consequences are over with the block."""
+        known = len(self.events)
+        yield
+        if self.events[known:]:
+            self.struck = (self.events[known][0], time.time_ns() // 1_000_000)
 
     def run_on(self, seconds: float) -> None:
         """Let the pool run as it is for a stated time."""
@@ -227,28 +236,40 @@ class Stage:
 
     def finish(self) -> Outcome:
         """Wait for what is still to come, bounded, and judge."""
-        end = self.now()
-        limit = time.monotonic() + self.bound / 1000 + 2.0
+        self.ended = end = self.now()
+        limit = time.monotonic() + max(self.bound, *self.bounds.values(), 0) / 1000 + 2.0
         doubles = time.monotonic() + self.seconds("handover_delay") + 0.7
         while time.monotonic() < limit and (time.monotonic() < doubles or self._judge(end).lost):
             time.sleep(0.1)
         if len(self.seen.found) != self.switches:
             self.complaints.append(f"{self.switches} configs were to come into force: {self.seen.found}")
-        self._look_for_corpses()
-        self._look_for_intents()
+        self.complaints += still_wrong(self)
+        self.watch.stop()
         self.cluster.close()
         self.collector.stop()
-        if self.user_code:
-            self._look_for_marks(self.collector.arrivals)
+        self.complaints += without_a_mark(self)
         return Outcome(
             verdict=self._judge(end),
             bound=self.bound,
             events=tuple(self.events),
             stall=self._stall.worst,
             logs=self.directory,
+            record=self._record(end),
             complaints=tuple(self.complaints),
+            bounds=self.bounds,
             may_repeat=self.ground.broker is not None,
-            may_overtake=self.ground.broker is not None or self.user_code,
+            may_overtake=self.ground.broker is not None or bool(self.user_code),
+        )
+
+    def _record(self, end: int) -> Record:
+        return Record(
+            anchor=self.anchor,
+            end=end,
+            late_from=self.lag_from,
+            beats=tuple(self.cluster.beats),
+            arrivals=tuple(self.collector.arrivals),
+            spells=self.watch.spells,
+            struck=self.struck,
         )
 
     def eras(self) -> tuple[Era, ...]:
@@ -259,24 +280,6 @@ class Stage:
 
     def _judge(self, end: int) -> Verdict:
         history = self.collector.arrivals
-        return judge_eras(self.eras(), history, until=end, lag_from=self.lag_from, excused=self.excused)
-
-    def _look_for_corpses(self) -> None:
-        """A beat that no fault ended must be alive."""
-        for beat in self.cluster.beats.values():
-            if not beat.process.alive and not beat.process.ended_by_us:
-                self.complaints.append(f"{beat.process.name} ended by itself:\n{beat.process.log[-2000:]}")
-
-    def _look_for_intents(self) -> None:
-        """What was claimed must be delivered, and known to be."""
-        try:
-            wait_until(lambda: not self.cluster.redis.hlen(self.cluster.key("intents")), 2, every=0.001)
-        except AssertionError:
-            left = self.cluster.redis.hkeys(self.cluster.key("intents"))
-            self.complaints.append(f"open intents are left: {left}")
-
-    def _look_for_marks(self, arrivals: Sequence[Arrival]) -> None:
-        """A drill with user code that did not run shows nothing."""
-        bare = [arrival for arrival in arrivals if MARK not in arrival.headers]
-        if bare or not arrivals:
-            self.complaints.append(f"user code did not run for {len(bare)} messages, e.g. {bare[:1]}")
+        return judge_eras(
+            self.eras(), history, until=end, lag_from=self.lag_from, excused=self.excused, apart=self.bounds
+        )

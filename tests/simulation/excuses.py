@@ -1,0 +1,85 @@
+"""When what ought not to be is nobody's fault: what the guarantees except, and no more.
+
+"Well" is a process that ran, and reached store and broker, for all of the time in question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from celery_dispatch.core.entry import Cursor
+from celery_dispatch.core.ports import Intent
+from tests.simulation.history import Harms, Loss
+from tests.simulation.loop import Loop
+from tests.simulation.plan import Plan
+from tests.simulation.process import Process
+
+if TYPE_CHECKING:
+    from tests.simulation.witness import Push
+
+__all__ = ["Excuses"]
+
+_ANCHOR_WINDOW = 60.0  # seconds after a switch in which a name is new
+
+
+class Excuses:
+    """Judges by the histories that the witness keeps."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        loop: Loop,
+        *,
+        harms: Harms,
+        losses: Sequence[Loss],
+        processes: Sequence[Process],
+        best: dict[str, Cursor],
+    ) -> None:
+        settings = plan.settings
+        self._lease, self._same_store = settings.lease, settings.same_store
+        self._while = 3 * settings.lease + 3 * settings.interval
+        self._loop, self._harms, self._losses = loop, harms, losses
+        self._processes, self._best = processes, best
+        self.resets: list[tuple[str, float]] = []  # entry, and when a person reset its cursor
+
+    def repetition(self, occurrence: tuple[str, datetime], last: Push) -> bool:
+        """The store lost what nobody knew; or the broker is another one, and somebody was harmed."""
+        now = self._loop.now
+        if not self._same_store and self._harms.to_any(last.at - self._while, now):
+            return True
+        if any(name == occurrence[0] and at >= last.at for name, at in self.resets):
+            return True
+        return any(
+            not loss.remembers(occurrence[0], last.cursor, self._harms, now)
+            or (occurrence in loss.back and not loss.remembers_sending(occurrence, self._harms, now))
+            for loss in self._losses
+            if loss.at >= last.at
+        )
+
+    def late_anchor(self, name: str) -> bool:
+        """Somebody who could have anchored it was harmed; or the store lost what nobody knew of it."""
+        now, best = self._loop.now, self._best.get(name)
+        if best is not None:
+            return any(not loss.remembers(name, best, self._harms, now) for loss in self._losses)
+        return self._harms.to_any(now - self._while - _ANCHOR_WINDOW, now)
+
+    def left_behind(self, name: str, definition: str) -> bool:
+        """Of the nodes that had this definition, more than one was harmed or ended, or none is well."""
+        since, now = self._loop.now - self._while, self._loop.now
+        had = [it for it in self._processes if it.defines(name, definition) and it.ended > since]
+        well = [it for it in had if self._is_well(it, since, now)]
+        return len(had) - len(well) > 1 or not well
+
+    def dropped(self, intent: Intent) -> bool:
+        """Nobody who could make its message was well."""
+        since, now = self._loop.now - self._lease, self._loop.now
+        return not any(
+            it.defines(intent.name, intent.definition) and self._is_well(it, since, now)
+            for it in self._processes
+        )
+
+    def _is_well(self, process: Process, since: float, until: float) -> bool:
+        lived = process.began < since and process.ended > until
+        return lived and not self._harms.to(process.name, since, until)

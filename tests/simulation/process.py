@@ -1,0 +1,288 @@
+"""A beat process in virtual time: the real node and membership, with the loop and the keeper as events.
+
+What the product does with threads and waits is modelled here, and only here:
+
+* the keeper beats once an interval, half a second after a failure, and at once when it is woken, but not
+  sooner than 50 ms after the beat before (``core/keeper.py``);
+* the loop turns when its node says so, or its view changed (``running.py``).  An idle loop, which the product
+  turns once a second, is turned once an interval here: nothing can tell the difference but the time it takes;
+* the two go on side by side: while one waits for an answer the other runs, unless the process is stopped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from random import Random
+from typing import Any
+
+from celery_dispatch.core.clock import PoolClock
+from celery_dispatch.core.entry import Occurrence
+from celery_dispatch.core.node import Node
+from celery_dispatch.core.pool import Identity, Membership, Timing
+from celery_dispatch.core.ports import Command
+from celery_dispatch.core.report import NodeReport
+from celery_dispatch.core.timeline import Item
+from celery_dispatch.errors import StoreError, StoreUnavailable
+from celery_dispatch.testing import MemoryIntents, MemoryLedger, MemoryOutbox, MemoryPool, MemoryStore
+from tests.simulation.faulty import Faulty, Harm, Killed
+from tests.simulation.loop import Loop
+from tests.simulation.plan import Plan, Spec
+from tests.simulation.ranks import SharedRing
+
+__all__ = ["Process", "Surroundings"]
+
+_RETRY, _GATHER = 0.5, 0.05  # seconds, as in the keeper
+_QUICKEST = 0.001  # seconds that a turn takes at least
+_JITTER = 0.004  # seconds by which a loop may wake up late
+_IDLE = 1.0  # what a node with nothing to do asks for
+_HOT = 250  # turns within a second that no loop has a reason for
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What every process lives in; ``seen`` hears of each call on a port, ``wrong`` of what must not be."""
+
+    plan: Plan
+    loop: Loop
+    store: MemoryStore
+    seen: Callable[[Process, str, tuple[Any, ...], Any], None]
+    wrong: Callable[[str], None]
+
+
+class LocalClock:
+    """The monotonic clock of one host: it began somewhere, and runs a little fast or slow."""
+
+    def __init__(self, loop: Loop, random: Random) -> None:
+        self._loop = loop
+        self._start, self._rate = random.uniform(10, 1e6), 1 + random.uniform(-2e-4, 2e-4)
+
+    def monotonic(self) -> float:
+        return self._start + self._loop.now * self._rate
+
+
+class _Outbox(MemoryOutbox):
+    """A message is "name|due|definition"."""
+
+    def render(self, occurrence: Occurrence, *, now: datetime) -> tuple[Command, ...]:
+        entry = occurrence.entry
+        return (Command("LPUSH", self.queue, f"{entry.name}|{occurrence.due.isoformat()}|{entry.definition}"),)
+
+    def sent(self, occurrence: Occurrence) -> None:
+        """Stock beat logs here."""
+
+
+class Process:
+    """Named by host and number of start, so that a process that was started again is another node."""
+
+    def __init__(self, name: str, config: int, world: Surroundings) -> None:
+        self.name, self.config = name, config
+        self.catalog = world.plan.catalog(config)
+        self.began, self.ended = world.loop.now, float("inf")
+        self.paused_until = 0.0
+        self.harms: list[Harm] = []
+        self._world, self._loop, self._settings = world, world.loop, world.plan.settings
+        self._random = Random(f"{world.plan.seed} {name}")
+        self._beat_ticket = self._turn_ticket = 0
+        self._beating = self._turning = self._woken = False
+        self._beat_ended = -1.0
+        self._beats_again = False
+        self._hot = (0, 0)
+        self._build(LocalClock(world.loop, self._random))
+
+    def _build(self, local: LocalClock) -> None:
+        world, settings, store = self._world, self._settings, self._world.store
+        clock = PoolClock(local)
+        timing = Timing(*(timedelta(seconds=s) for s in (settings.interval, settings.lease, settings.handover)))
+        outbox = _Outbox(store, same_store=settings.same_store)
+        outbox.user_code = {spec.name for spec in self._specs() if spec.user_code}
+        ports: dict[str, Any] = {
+            "pool": MemoryPool(store),
+            "ledger": MemoryLedger(store),
+            "intents": MemoryIntents(store),
+            "outbox": outbox,
+        }
+        pool, ledger, intents, box = (
+            Faulty(port, name, self, lambda *call: world.seen(self, *call)) for name, port in ports.items()
+        )
+        self.membership = Membership(
+            Identity(self.name, f"host-{self.name[0]}", self.catalog.fingerprint, "shop"),
+            pool=pool,  # type: ignore[arg-type]
+            clock=clock,
+            timing=timing,
+            info=dict,
+        )
+        self.membership._ring = SharedRing()
+        self.node = Node(
+            catalog=self.catalog,
+            membership=self.membership,
+            clock=clock,
+            ledger=ledger,  # type: ignore[arg-type]
+            intents=intents,  # type: ignore[arg-type]
+            outbox=box,  # type: ignore[arg-type]
+            report=NodeReport({}),
+            timing=timing,
+            batch_size=500,
+            at_most_once=False,
+            new_token=lambda size: f"{self._random.getrandbits(8 * size):0{2 * size}x}",
+            look_again=self.wake,
+        )
+        store.listeners.append(self._told)
+
+    def _specs(self) -> tuple[Spec, ...]:
+        return self._world.plan.configs[self.config]
+
+    def item(self, name: str) -> Item | None:
+        """What the node knows of an entry."""
+        return self.node._timeline.get(name)
+
+    def defines(self, name: str, definition: str) -> bool:
+        entry = self.catalog.entries.get(name)
+        return entry is not None and entry.definition == definition
+
+    # --- its life -------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        self._turn_at(self._loop.now)
+        self._beat_at(self._loop.now)
+
+    @property
+    def dead(self) -> bool:
+        return self._loop.now >= self.ended
+
+    def kill(self) -> None:
+        self.ended = min(self.ended, self._loop.now)
+        if self._told in self._world.store.listeners:
+            self._world.store.listeners.remove(self._told)
+
+    def stop(self) -> None:
+        """As by SIGTERM: the keeper says goodbye, whatever the loop is in the middle of."""
+        self._turn_ticket += 1
+        self._beat_ticket += 1
+        try:
+            self.membership.leave()
+        except (StoreError, Killed):
+            pass
+        self.kill()
+
+    def pause(self, seconds: float) -> None:
+        self.paused_until = max(self.paused_until, self._loop.now + seconds)
+
+    # --- what befalls it in a call --------------------------------------------------------------------------
+
+    def breathe(self) -> None:
+        while not self.dead and self.paused_until > self._loop.now and not self._loop.stopped:
+            self._loop.wait(self.paused_until, given_up=lambda: self.dead)
+        if self.dead or self._loop.stopped:
+            raise Killed
+
+    def harm_to(self, call: str) -> Harm | None:
+        if not self.harms:
+            return None
+        now = self._loop.now
+        self.harms = [harm for harm in self.harms if harm.until > now]
+        return next((harm for harm in self.harms if harm.concerns(call, now)), None)
+
+    def suffer(self, harm: Harm) -> None:
+        if harm.once:
+            self.harms.remove(harm)
+        if harm.what == "kill":
+            self.kill()
+        elif harm.what == "pause":
+            self.pause(harm.seconds)
+        elif harm.seconds:
+            self._loop.wait(self._loop.now + harm.seconds, given_up=lambda: self.dead)
+        self.breathe()
+
+    # --- the keeper -----------------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        """Look at the pool now, or as soon as the beat that is under way is over."""
+        if self._beating:
+            self._beats_again = True
+        elif not self.dead:
+            self._beat_at(max(self._loop.now, self._beat_ended + _GATHER))
+
+    def _told(self) -> None:
+        cut = any("pool" in harm.ports and harm.p >= 1 and harm.until > self._loop.now for harm in self.harms)
+        if self._settings.wakes and not cut:
+            self.wake()
+
+    def _beat_at(self, seconds: float) -> None:
+        self._beat_ticket += 1
+        ticket = self._beat_ticket
+        self._loop.at(seconds, lambda: self._beat(ticket))
+
+    def _beat(self, ticket: int) -> None:
+        if self.dead or ticket != self._beat_ticket:
+            return
+        if self.paused_until > self._loop.now:
+            return self._beat_at(self.paused_until)
+        self._beating, self._beats_again = True, False
+        delay = self._settings.interval
+        try:
+            if self.membership.beat():
+                self._turn_now()
+        except StoreUnavailable:
+            delay = _RETRY
+        except Killed:
+            return None
+        except Exception as error:
+            self._world.wrong(f"{self.name}: the heartbeat raised {error!r}")
+        finally:
+            self._beating = False
+        self._beat_ended = self._loop.now
+        if ticket == self._beat_ticket:
+            self._beat_at(self._loop.now + (_GATHER if self._beats_again else delay))
+        return None
+
+    # --- the loop -------------------------------------------------------------------------------------------
+
+    def _turn_now(self) -> None:
+        if self._turning:
+            self._woken = True
+        else:
+            self._turn_at(self._loop.now)
+
+    def _turn_at(self, seconds: float) -> None:
+        self._turn_ticket += 1
+        ticket = self._turn_ticket
+        self._loop.at(seconds, lambda: self._turn(ticket))
+
+    def _turn(self, ticket: int) -> None:
+        if self.dead or ticket != self._turn_ticket:
+            return
+        if self.paused_until > self._loop.now:
+            self._turn_at(self.paused_until)
+            return
+        self._turning, self._woken = True, False
+        try:
+            wait = self.node.turn()
+        except Killed:
+            return
+        except Exception as error:
+            self._world.wrong(f"{self.name}: turn() raised {error!r}")
+            return
+        finally:
+            self._turning = False
+        if ticket != self._turn_ticket:
+            return  # stopped meanwhile
+        wait = 0.0 if self._woken else self._idle(wait)
+        self._count()
+        self._turn_at(self._loop.now + max(wait, _QUICKEST) + self._random.random() * _JITTER)
+
+    def _idle(self, wait: float) -> float:
+        if wait < _IDLE or self.membership.view is None:
+            return wait
+        alarm = self.node._timeline.next_alarm()
+        if alarm is None:
+            return self._settings.interval
+        return min(max((alarm - self.node._clock.now()).total_seconds(), _IDLE), self._settings.interval)
+
+    def _count(self) -> None:
+        second = int(self._loop.now)
+        turns = self._hot[1] + 1 if self._hot[0] == second else 1
+        self._hot = (second, turns)
+        if turns == _HOT:
+            self._world.wrong(f"{self.name}: its loop turned {_HOT} times within a second")
