@@ -1,0 +1,199 @@
+"""From what is written about an entry to the entry itself, and to the JSON that Redis holds of it.
+
+A definition has the shape of an item of ``beat_schedule``, wherever it comes from::
+
+    {"task": "proj.tasks.add", "schedule": {"kind": "interval", "every": 10}, "args": [1, 2], "kwargs": {…},
+     "options": {"queue": "reports", …}, "dispatch": {"catch_up": "all", …}}
+
+``schedule`` is a number of seconds, a timedelta, a schedule object, or a document of ``schedule_codec``.
+Everything that a definition may say is checked here, and each refusal names field, value and cure.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from celery.beat import ScheduleEntry
+from celery.schedules import crontab
+
+from celery_dispatch.celery_bridge.fingerprint import definition_of
+from celery_dispatch.celery_bridge.policies import policies_of
+from celery_dispatch.celery_bridge.recurrences import Recurrences
+from celery_dispatch.celery_bridge.schedule_codec import from_json, to_json
+from celery_dispatch.config import Config, suggestion
+from celery_dispatch.core.entry import Entry
+from celery_dispatch.errors import EntryError
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+__all__ = ["Definitions"]
+
+_LONGEST_NAME = 500  # bytes
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_KEYS = (
+    "task", "schedule", "args", "kwargs", "options", "relative", "last_run_at", "total_run_count", "dispatch"
+)  # fmt: skip
+_LATER_KEYS = {"name", "app"}  # what the vars() of a ScheduleEntry have besides
+
+
+class Definitions:
+    """Reads the definitions of one app; equal schedules share one recurrence."""
+
+    def __init__(self, app: Celery, config: Config) -> None:
+        self._app = app
+        self._config = config
+        self._recurrences = Recurrences(app)
+        self._defaults = policies_of({}, config)
+        self._now = app.now()
+
+    def entry(self, name: object, item: Any) -> Entry:
+        """The entry that ``item`` defines; ``item`` is not changed.
+
+        Its payload is a ``celery.beat.ScheduleEntry`` of its own.  Raises ``EntryError``, or whatever the
+        user's own code raises.
+        """
+        known = _checked_name(name)
+        fields = _fields(item)
+        asked = fields.pop("dispatch", None)
+        policies = self._defaults if asked is None else policies_of(asked, self._config)
+        fields["last_run_at"] = fields.get("last_run_at") or self._now
+        if isinstance(fields.get("schedule"), Mapping):
+            fields["schedule"] = from_json(fields["schedule"], app=self._app)
+        try:
+            payload: Any = ScheduleEntry(**{**fields, "name": known, "app": self._app})
+        except Exception as error:
+            raise EntryError(
+                f"schedule {fields.get('schedule')!r:.80} cannot be used ({error!r}); "
+                "use seconds, a timedelta, crontab, solar or a class with is_due()"
+            ) from error
+        _check(payload)
+        definition = definition_of(
+            task=payload.task,
+            schedule=payload.schedule,
+            args=payload.args,
+            kwargs=payload.kwargs,
+            options=payload.options,
+            dispatch=policies.given,
+            zone=self._app.timezone,
+        )
+        return Entry(
+            name=known,
+            recurrence=self._recurrences.of(payload.schedule),
+            definition=definition,
+            catch_up=policies.catch_up,
+            catch_up_window=self._window(payload.schedule, policies.catch_up_window),
+            payload=payload,
+        )
+
+    def document(self, name: object, item: Any) -> dict[str, object]:
+        """``item`` in JSON's own types, as Redis holds it; the entry that is made of it equals ``item``'s.
+
+        What is empty is left out.  Raises ``EntryError`` for what ``entry`` refuses, and for what JSON cannot
+        carry.
+        """
+        payload: Any = self.entry(name, item).payload
+        asked = dict(item).get("dispatch")
+        parts = {
+            "args": list(payload.args or ()),
+            "kwargs": payload.kwargs,
+            "options": payload.options,
+            "dispatch": {} if asked is None else policies_of(asked, self._config).document(),
+        }
+        document: dict[str, object] = {"task": payload.task, "schedule": to_json(payload.schedule)}
+        document.update((field, _plain(value, field)) for field, value in parts.items() if value)
+        return document
+
+    def _window(self, schedule: object, window: timedelta | None) -> timedelta | None:
+        """The window, for a crontab no longer than ``beat_cron_starting_deadline``."""
+        deadline: Any = self._app.conf.beat_cron_starting_deadline
+        if deadline is None or not isinstance(schedule, crontab):
+            return window
+        try:
+            limit = timedelta(seconds=deadline)
+        except (TypeError, ValueError, OverflowError):
+            raise EntryError(f"beat_cron_starting_deadline = {deadline!r:.80}: must be seconds") from None
+        return limit if window is None else min(window, limit)
+
+
+# --- what may be written ------------------------------------------------------------------------------------
+
+
+def _checked_name(name: object) -> str:
+    if not isinstance(name, str):
+        raise EntryError(f"the name is a {type(name).__name__}; use text")
+    if not name.isascii() or len(name) > _LONGEST_NAME:
+        try:
+            size = len(name.encode())
+        except UnicodeEncodeError:
+            raise EntryError("the name cannot be written as UTF-8; use other characters") from None
+        if size > _LONGEST_NAME:
+            raise EntryError(f"the name has {size} bytes; use at most {_LONGEST_NAME}")
+    if not name or _CONTROL.search(name):
+        raise EntryError("the name is empty or has control characters; use printable text")
+    return name
+
+
+def _fields(item: Any) -> dict[str, Any]:
+    """A new dict of what an item says, an unknown key refused."""
+    is_entry = isinstance(item, ScheduleEntry)
+    if not is_entry and not isinstance(item, Mapping):
+        raise EntryError(f"the entry is a {type(item).__name__}; use a dict with task and schedule")
+    fields: dict[str, Any] = {key: value for key, value in dict(item).items() if key not in _LATER_KEYS}
+    for key in fields.keys() - set(_KEYS):
+        if not is_entry:
+            hint = suggestion(str(key), list(_KEYS))
+            cure = f"did you mean {hint!r}?" if hint else f"use {', '.join(_KEYS)}"
+            raise EntryError(f"there is no key {key!r}; {cure}")
+        del fields[key]
+    return fields
+
+
+def _check(payload: Any) -> None:
+    """Refuse what could never be sent; ``ScheduleEntry`` itself accepts anything."""
+    if not isinstance(payload.task, str) or not payload.task:
+        raise EntryError(f"task = {payload.task!r:.80}: must be the name of a task")
+    if payload.schedule is None:
+        raise EntryError("there is no schedule; use seconds, a timedelta, crontab or solar")
+    if payload.args is not None and not isinstance(payload.args, Iterable):
+        raise EntryError(f"args = {payload.args!r:.80}: must be a list or tuple")
+    for field, value in (("kwargs", payload.kwargs), ("options", payload.options)):
+        if not isinstance(value, Mapping):
+            raise EntryError(f"{field} = {value!r:.80}: must be a dict")
+
+
+def _plain(value: Any, field: str, depth: int = 0) -> object:
+    """``value`` in JSON's own types; ``field`` says where it stands, for the error."""
+    if depth > 100:
+        raise EntryError(f"{field}: nested more than 100 deep, or contains itself; use flat values")
+    if value is None or isinstance(value, (bool, int)):
+        return value
+    if isinstance(value, str):
+        return _text(value, field)
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    if isinstance(value, (list, tuple)):
+        return [_plain(each, f"{field}[{number}]", depth + 1) for number, each in enumerate(value)]
+    if isinstance(value, Mapping):
+        for key in value:
+            if not isinstance(key, str):
+                raise EntryError(f"{field}: the key {key!r:.80} is a {type(key).__name__}; use text")
+        return {
+            _text(key, field): _plain(each, f"{field}[{key!r:.80}]", depth + 1) for key, each in value.items()
+        }
+    raise EntryError(
+        f"{field} = {value!r:.80}: JSON cannot carry a {type(value).__name__}; "
+        "use numbers, text, lists and dicts with text keys"
+    )
+
+
+def _text(value: str, field: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise EntryError(f"{field} = {value!r:.80}: cannot be written as UTF-8; use other text") from None
+    return value
