@@ -82,7 +82,7 @@ def contains_itself() -> list[Any]:
         ({"options": {"expires": timedelta(1)}}, r"options\['expires'\] = .*: JSON cannot carry a timedelta"),
         ({"args": contains_itself()}, "contain themselves"),
         ({"schedule": type("own", (schedule,), {})(5)}, "a own cannot be written as JSON"),
-        ({"schedule": {"kind": "cran"}}, "schedule kind = 'cran': did you mean"),
+        ({"schedule": {"kind": "solr"}}, "schedule kind = 'solr': did you mean 'solar'"),
     ],
 )
 def test_what_json_cannot_carry_is_refused_by_place_and_cure(changed: dict[str, Any], said: str) -> None:
