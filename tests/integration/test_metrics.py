@@ -106,6 +106,7 @@ def metrics(report: NodeReport) -> Iterator[Metrics]:
         fence=fence,
         own=fence,
         until=None,
+        due_from=None,
         role=Role.IN_FORCE,
         recovery="",
         identity="shop",

@@ -115,6 +115,7 @@ def view(*members: Member, role: Role = Role.IN_FORCE, recovery: str = "") -> Vi
         fence=fence,
         own=fence if role is Role.IN_FORCE else None,
         until=None,
+        due_from=None,
         role=role,
         recovery=recovery,
         identity="shop",
