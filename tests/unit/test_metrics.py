@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
-import shutil
 import subprocess
 import sys
 import urllib.request
@@ -29,6 +27,7 @@ from celery_dispatch.core.ring import Ring
 from celery_dispatch.errors import ConfigError
 from celery_dispatch.metrics import STATES, Metrics, NodeSeries, check_available
 from celery_dispatch.testing import ManualClock
+from tests.programs import program
 
 DOCS = Path(__file__).parents[2] / "docs"
 MONITORING = DOCS / "monitoring"
@@ -137,14 +136,8 @@ def sample_names(page: Page) -> set[str]:
 
 def promtool(*arguments: str, text: str = "") -> None:
     """Run Prometheus' own checker and expect it to be content."""
-    program = shutil.which("promtool")
-    if program is None and os.environ.get("CI") == "true":
-        pytest.fail("promtool is not installed, and CI skips nothing: apt-get install prometheus")
-    if program is None:
-        pytest.skip("promtool is not installed: neither metrics nor alerts are checked by Prometheus itself")
-    done = subprocess.run(
-        [program, *arguments], input=text, capture_output=True, text=True, timeout=60, cwd=MONITORING
-    )
+    command = [program("promtool", package="prometheus"), *arguments]
+    done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=110, cwd=MONITORING)
     assert (done.returncode, done.stderr) == (0, ""), done.stdout + done.stderr
 
 
