@@ -63,6 +63,7 @@ class Config:
     metrics_port: int | None = None
     metrics_address: str = "127.0.0.1"
     report_interval: timedelta | None = None
+    shadow: bool = False
 
     @property
     def at_most_once(self) -> bool:
@@ -169,6 +170,12 @@ def _whole(least: int, most: int) -> Callable[[object], int]:
     return parse
 
 
+def _switch(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise InvalidValue("must be True or False")
+    return value
+
+
 def _options(value: object) -> Mapping[str, Any]:
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         raise InvalidValue("must be a dict of keyword arguments for the Redis client")
@@ -201,6 +208,7 @@ _PARSERS: Mapping[str, Callable[[Any], Any]] = {
     "metrics_port": _whole(1, 65_535),
     "metrics_address": _text(_TOKEN, "without white space, such as '0.0.0.0'"),
     "report_interval": _duration(1, 86_400),
+    "shadow": _switch,
 }
 
 

@@ -31,6 +31,7 @@ from celery_dispatch.core.entry import Catalog
 from celery_dispatch.core.keeper import Keeper
 from celery_dispatch.core.node import Node
 from celery_dispatch.core.pool import Identity, Membership, Timing, View
+from celery_dispatch.core.ports import Outbox
 from celery_dispatch.core.report import NodeReport
 from celery_dispatch.errors import StoreError, StoreUnavailable
 from celery_dispatch.liveness import TurnFile, directory_for
@@ -42,6 +43,7 @@ from celery_dispatch.redis_store.ledger import RedisLedger
 from celery_dispatch.redis_store.listener import RedisListener
 from celery_dispatch.redis_store.pool import RedisPool
 from celery_dispatch.report_lines import ReportLines
+from celery_dispatch.shadow import ShadowOutbox
 
 __all__ = ["Running"]
 
@@ -80,7 +82,7 @@ class Running:
         ]
         for_claims, for_heartbeats, for_wakes = self._clients
         self._membership = Membership(
-            Identity(node, socket.gethostname(), catalog.fingerprint, identity_of(app)),
+            Identity(node, socket.gethostname(), catalog.fingerprint, identity_of(app, shadow=config.shadow)),
             pool=RedisPool(for_heartbeats, keys),
             clock=clock,
             timing=timing,
@@ -92,7 +94,7 @@ class Running:
             listener=RedisListener(for_wakes, keys),
             on_view=lambda: self._wakes.put(None),
         )
-        self._outbox = CeleryOutbox(
+        outbox = CeleryOutbox(
             app,
             key_prefix=config.key_prefix,
             node=node,
@@ -100,6 +102,7 @@ class Running:
             same_store=lambda connection: _leads_to(connection, for_claims),
             timeout=min(_LONGEST_CONFIRM, config.lease_ttl.total_seconds() / 3),
         )
+        self._outbox: Outbox = ShadowOutbox(outbox, key=keys.shadow) if config.shadow else outbox
         self._node = Node(
             catalog=catalog,
             membership=self._membership,
@@ -127,7 +130,10 @@ class Running:
             pool_outage=lambda: self._keeper.outage,
             clock=clock,
         )
-        self._welcome = f"Node {node} joins the pool {config.key_prefix!r} at {masked(config.redis_url)}"
+        mode = " in shadow mode: it sends nothing" if config.shadow else ""
+        self._welcome = (
+            f"Node {node} joins the pool {config.key_prefix!r} at {masked(config.redis_url)}{mode}"
+        )
 
     def turn(self, *, longest: float) -> None:
         """One pass of the node, then a wait for its next alarm, a wake, or ``longest`` seconds."""
@@ -182,7 +188,8 @@ class Running:
                 logger.error("Waiting for Redis and the broker, trying again every %g s: %s", _RETRY, error)
             self._waiting = str(error)
             return False
-        logger.log(logging.WARNING if self._waiting else logging.INFO, "%s", self._welcome)
+        loud = self._waiting or self._config.shadow
+        logger.log(logging.WARNING if loud else logging.INFO, "%s", self._welcome)
         # App and schedule are here for good.  The collector would go through all of them whenever the ring is
         # computed, while entries whose owner has just left wait for it.
         gc.freeze()

@@ -85,7 +85,8 @@ class DispatchScheduler(Scheduler):
     @property
     def info(self) -> str:
         config = self._config or Config.from_app(self.app)
-        return f"    . pool -> {masked(config.redis_url)} ({config.key_prefix})"
+        mode = ", shadow mode: nothing is sent" if config.shadow else ""
+        return f"    . pool -> {masked(config.redis_url)} ({config.key_prefix}){mode}"
 
     @property
     def config(self) -> Config:

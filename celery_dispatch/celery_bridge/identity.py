@@ -8,7 +8,10 @@ from typing import Any
 from celery import Celery
 from kombu import Connection
 
-__all__ = ["identity_of"]
+__all__ = ["IN_SHADOW", "identity_of"]
+
+#: How the identity of a pool ends whose nodes send nothing.
+IN_SHADOW = " in shadow"
 
 _FAMILIES = {
     "amqp": "amqp",
@@ -22,8 +25,10 @@ _FAMILIES = {
 }
 
 
-def identity_of(app: Celery) -> str:
+def identity_of(app: Celery, *, shadow: bool = False) -> str:
     """App and broker for people and for comparison, such as ``proj on amqp /`` or ``proj on redis db 0``.
+
+    In ``shadow`` mode it says so too: nodes that send nothing never share a pool with nodes that do.
 
     Names the family of the transport and the virtual host or database; never a password, a host, a port or
     an order of hosts.  Connects to nothing.  One line, printable.
@@ -32,7 +37,7 @@ def identity_of(app: Celery) -> str:
     name = _transport_name(connection)
     family = _FAMILIES.get(name, name)
     where = f"db {_database(connection)}" if family == "redis" else str(connection.virtual_host or "/")
-    line = f"{app.main or ''} on {family} {where}".strip()
+    line = f"{app.main or ''} on {family} {where}{IN_SHADOW if shadow else ''}".strip()
     return "".join(each if each.isprintable() else "?" for each in line)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import click
 from celery.bin.base import handle_preload_options
 
-from celery_dispatch.manage import cli_changing, cli_doctor, cli_reading
+from celery_dispatch.manage import cli_changing, cli_doctor, cli_reading, cli_shadow
 
 __all__ = ["dispatch"]
 
@@ -43,6 +43,7 @@ for _command in (
     cli_reading.show,
     cli_reading.next_,
     cli_reading.health,
+    cli_shadow.shadow,
     cli_changing.drain,
     cli_changing.undrain,
     cli_changing.adopt,

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any
 
 import click
 
-from celery_dispatch.manage.command import Command, json_option, option
+from celery_dispatch.manage.command import Command, instant, json_option, option
 from celery_dispatch.manage.output import WRONG, errors_shown, print_json
 
 __all__ = ["adopt", "cursor", "drain", "undrain"]
@@ -94,28 +93,10 @@ def cursor() -> None:
     """Change the cursors of entries: where each goes on."""
 
 
-def _instant(ctx: click.Context, param: click.Parameter, value: str | None) -> datetime | None:
-    if value is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(value.strip().replace("Z", "+00:00"))
-    except ValueError:
-        raise click.BadParameter(
-            f"{value!r} is no instant; write 2026-11-21T03:00:00Z.", ctx=ctx, param=param
-        ) from None
-    if moment.tzinfo is None:
-        raise click.BadParameter(
-            f"{value!r} has no time zone; write {moment.isoformat()}Z for UTC.", ctx=ctx, param=param
-        )
-    if moment.timestamp() < 0:
-        raise click.BadParameter(f"{value!r} is before 1970; give a later instant.", ctx=ctx, param=param)
-    return moment
-
-
 @cursor.command(cls=Command)
 @click.argument("names", nargs=-1, required=True, metavar="NAME...")
 @option(
-    "--to", callback=_instant, metavar="DATETIME",
+    "--to", callback=instant, metavar="DATETIME",
     help="An instant of the past with its zone, such as 2026-11-21T03:00:00Z; else now.",
 )  # fmt: skip
 @json_option

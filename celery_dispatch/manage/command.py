@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import click
@@ -10,7 +11,7 @@ from celery.bin.base import CeleryCommand, CeleryOption
 
 from celery_dispatch.manage.output import USAGE, print_json
 
-__all__ = ["Command", "json_option", "option"]
+__all__ = ["Command", "instant", "json_option", "option"]
 
 
 class Command(CeleryCommand):
@@ -32,3 +33,22 @@ def option(*names: str, **settings: Any) -> Callable[[Any], Any]:
 
 
 json_option = option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+
+
+def instant(ctx: click.Context, param: click.Parameter, value: str | None) -> datetime | None:
+    """The callback of an option that takes an instant with its zone."""
+    if value is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(value.strip().replace("Z", "+00:00"))
+    except ValueError:
+        raise click.BadParameter(
+            f"{value!r} is no instant; write 2026-11-21T03:00:00Z.", ctx=ctx, param=param
+        ) from None
+    if moment.tzinfo is None:
+        raise click.BadParameter(
+            f"{value!r} has no time zone; write {moment.isoformat()}Z for UTC.", ctx=ctx, param=param
+        )
+    if moment.timestamp() < 0:
+        raise click.BadParameter(f"{value!r} is before 1970; give a later instant.", ctx=ctx, param=param)
+    return moment

@@ -34,23 +34,30 @@ from celery_dispatch.redis_store.keys import Keys
 from celery_dispatch.redis_store.ledger import RedisLedger
 from celery_dispatch.redis_store.pool import RedisPool
 
-__all__ = ["identity", "open_consulted", "open_pool", "open_sources", "sketch_of"]
+__all__ = ["identity", "open_client", "open_consulted", "open_pool", "open_sources", "sketch_of"]
+
+
+@contextmanager
+def open_client(app: Celery) -> Iterator[tuple[redis.Redis, Keys]]:
+    """The pool's Redis and the names of its keys."""
+    config = Config.from_app(app)
+    client = _client(config)
+    try:
+        yield client, Keys(config.key_prefix)
+    finally:
+        client.close()
 
 
 @contextmanager
 def open_pool(app: Celery) -> Iterator[Pool]:
     """The pool alone, without the schedule."""
-    config = Config.from_app(app)
-    client = _client(config)
-    try:
-        yield RedisPool(client, Keys(config.key_prefix))
-    finally:
-        client.close()
+    with open_client(app) as (client, keys):
+        yield RedisPool(client, keys)
 
 
 def identity(app: Celery) -> str:
     """What names this app and its broker; asks nobody."""
-    return identity_of(app)
+    return identity_of(app, shadow=Config.from_app(app).shadow)
 
 
 @contextmanager
@@ -95,7 +102,7 @@ def _sources(app: Celery, config: Config, catalog: Catalog, client: redis.Redis)
         catalog=catalog,
         patience=config.lease_ttl + config.handover_delay,
         sketch=sketch_of,
-        identity=identity_of(app),
+        identity=identity_of(app, shadow=config.shadow),
     )
 
 

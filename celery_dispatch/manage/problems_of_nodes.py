@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
+from celery_dispatch.celery_bridge.identity import IN_SHADOW
 from celery_dispatch.manage.reports import NodeReport, NodeState, PoolReport, Problem, Severity
 from celery_dispatch.manage.words import counted, is_or_are, listed, relative, sentence
 
@@ -27,6 +28,12 @@ def problems_of_life(pool: PoolReport) -> Iterator[Problem]:
             "The pool is recovering: Redis lost data, is another server, or is new to the pool. Nothing is "
             "fired until every live node has put back what it knows.",
             "Wait: it ends after a lease at most, at a first start after two heartbeats.",
+            Severity.WARNING,
+        )
+    if pool.identity.endswith(IN_SHADOW):
+        yield Problem(
+            "The pool is in shadow mode (dispatch_shadow): nothing is sent.",
+            "What would have been fired says: celery -A <app> dispatch shadow.",
             Severity.WARNING,
         )
     if pool.fence is None and not pool.nodes:

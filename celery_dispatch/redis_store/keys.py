@@ -16,6 +16,8 @@ key               type     holds                                                
 ``{P}:attempts``  zset     the same fields, scored by the start of the attempt, ms     permanent
 ``{P}:facets:F``  hash     what the entries and settings of the config with the        a day
                            fingerprint F are made of, as hashes
+``{P}:shadow:D``  list     what would have been fired on the day D, newest first       3 days after
+                           (``dispatch_shadow``)                                       the last
 ``{P}:wake``      channel  ``view``: the epoch changed                                 not stored
 ================  =======  ==========================================================  ==========
 
@@ -28,6 +30,7 @@ milliseconds since 1970 by Redis TIME.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime, timezone
 
 __all__ = ["SCHEMA", "Keys"]
 
@@ -68,6 +71,10 @@ class Keys:
     def facets(self, fingerprint: str) -> str:
         """What a config consists of; has a time to live."""
         return self._named(f"facets:{fingerprint}")
+
+    def shadow(self, moment: datetime) -> str:
+        """What would have been fired on the day of ``moment``, in UTC; has a time to live."""
+        return self._named(f"shadow:{moment.astimezone(timezone.utc):%Y-%m-%d}")
 
     @property
     def wake(self) -> str:
