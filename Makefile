@@ -1,11 +1,13 @@
-# make test | check | demo | drills | docs | venv | format | clean.  Needs Python >= 3.10 and make; no root, no Redis.
+# make test | check | demo | drills | soak | docs | venv | format | clean.  Needs Python >= 3.10 and make; no root, no Redis.
 #
 #   PYTHON=python3.12          the interpreter that .venv is made with
 #   VENV=.venv-3.12            another environment beside it
 #   CONSTRAINTS=requirements/lowest.txt   the lowest versions instead of the newest
 #   PYTEST_ARGS="tests/unit -x"
 #   FAULTS="kill 'amqp-*'"     the drills to run instead of all of them; 'point-*' only run when named
+#   SERVER=valkey              the Redis of the drills: redis, if it is installed, or valkey
 #   PEERS=1                    stock beat and RedBeat go through the drills too
+#   MINUTES=30  SEED=1         how long a soak takes, and which faults it draws
 #   OUT=build/drills           where the drills' table, JSON and plots go
 
 PYTHON ?= python3
@@ -13,17 +15,20 @@ VENV ?= .venv
 CONSTRAINTS ?=
 PYTEST_ARGS ?=
 FAULTS ?=
+SERVER ?=
 PEERS ?=
+MINUTES ?= 30
+SEED ?=
 OUT ?= build/drills
 
 BIN := $(abspath $(VENV))/bin
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
 
-.PHONY: help venv test check lint types imports demo drills docs format clean
+.PHONY: help venv test check lint types imports demo drills soak docs format clean
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n '1,10s/^# \{0,1\}//p' Makefile
+	@sed -n '1,12s/^# \{0,1\}//p' Makefile
 
 # --- environments: one stamp per set of packages, renewed when what decides them changes ---
 
@@ -71,7 +76,10 @@ demo: $(VENV)/.dev
 	cd example_project && $(BIN)/python -m demo
 
 drills: $(VENV)/$(if $(PEERS),.peers,.dev)
-	$(BIN)/python -m tests.drills.table $(FAULTS) --out $(OUT) $(if $(PEERS),--peers)
+	$(BIN)/python -m tests.drills.table $(FAULTS) --out $(OUT) $(if $(SERVER),--server $(SERVER)) $(if $(PEERS),--peers)
+
+soak: $(VENV)/.dev
+	$(BIN)/python -m tests.drills.soak --minutes $(MINUTES) --out $(OUT) $(if $(SEED),--seed $(SEED)) $(if $(SERVER),--server $(SERVER))
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

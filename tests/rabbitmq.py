@@ -98,6 +98,10 @@ class RabbitMQ:
         with amqp.Connection(host, read_timeout=10, connect_timeout=10) as connection:
             yield connection.channel()
 
+    def version(self) -> str:
+        with self.channel() as channel:
+            return str(channel.connection.server_properties["version"])
+
     def declare(self, queue: str, **arguments: Any) -> None:
         """A durable queue; ``arguments`` with underscores for the hyphens: ``x_max_length=1``."""
         named = {name.replace("_", "-"): value for name, value in arguments.items()}

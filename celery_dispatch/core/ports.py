@@ -7,7 +7,7 @@ of a write is unknown, ``StoreRefused`` where a person must act, ``EntryError`` 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
 from typing import Protocol, Union
@@ -204,10 +204,14 @@ class Listener(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Damaged:
-    """A row that is not a cursor; ``raw`` is shown to people, ``reason`` says what is wrong with it."""
+    """A row that is not a cursor; ``raw`` is shown to people, ``reason`` says what is wrong with it.
+
+    ``exact`` is what is stored, where ``raw`` could not say it.
+    """
 
     raw: str
     reason: str
+    exact: bytes | None = field(default=None, compare=False, repr=False)
 
     def __str__(self) -> str:
         return f"damaged ({self.reason}): {self.raw[:200]!r}"

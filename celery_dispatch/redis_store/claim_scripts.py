@@ -22,6 +22,7 @@ from celery_dispatch.core.ports import (
     Damaged,
     Intent,
     Settlement,
+    Stored,
 )
 from celery_dispatch.errors import FencedError
 from celery_dispatch.redis_store.codec import (
@@ -45,7 +46,9 @@ __all__ = ["ClaimScript", "KeepScript", "SettleScript", "TakeOverScript", "check
 _WON, _LOST, _FAILED = ClaimStatus.WON, ClaimStatus.LOST, ClaimStatus.FAILED
 _NO_MESSAGE = "none of its commands sends a message"
 
-_Args = list[Union[str, int]]
+_EMPTY_ROW = " "  # which is not the same as no row
+
+_Args = list[Union[str, int, bytes]]
 
 
 class _Queues:
@@ -85,7 +88,7 @@ class ClaimScript:
         args: _Args = [fence.config, to_ms(fence.since), recovery, len(claims)]
         args += [claim.name for claim in claims]
         for claim in claims:
-            args += (encode_cursor(claim.expected), encode_cursor(claim.wanted))
+            args += (_expected(claim.expected), encode_cursor(claim.wanted))
             args.append(0 if recovery else not_before(claim))
             if claim.intent is not None:
                 args += (1, "INTENT", intent_field(claim.intent), encode_intent(claim.intent))
@@ -102,6 +105,13 @@ class ClaimScript:
         return ClaimReply(
             now, tuple(_claimed(claim, letter, details) for claim, letter in zip(claims, reply[2]))
         )
+
+
+def _expected(stored: Stored) -> str | bytes:
+    """As ``claim.lua`` compares it: what is damaged as it is stored."""
+    if not isinstance(stored, Damaged):
+        return encode_cursor(stored)
+    return stored.exact or stored.raw or _EMPTY_ROW
 
 
 def check_claims(claims: Sequence[Claim], *, recovery: str) -> None:

@@ -20,7 +20,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from celery_dispatch.core.entry import Cursor
-from celery_dispatch.core.ports import Command, Damaged, Heartbeat, Intent, Member, MemberState, Stored
+from celery_dispatch.core.ports import Command, Damaged, Heartbeat, Intent, Member, MemberState
 
 __all__ = [
     "attempt_seed",
@@ -71,12 +71,10 @@ def from_micros(micros: int) -> datetime:
 # --- cursors ------------------------------------------------------------------------------------------------
 
 
-def encode_cursor(cursor: Stored) -> str:
-    """The row of ``cursor``, a damaged one as it is; the empty text for none."""
+def encode_cursor(cursor: Cursor | None) -> str:
+    """The row of ``cursor``; the empty text for none."""
     if cursor is None:
         return ""
-    if isinstance(cursor, Damaged):
-        return cursor.raw
     return _encode(
         (
             to_ms(cursor.due),

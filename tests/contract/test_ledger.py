@@ -849,8 +849,9 @@ def test_a_row_that_is_no_cursor_is_damaged_and_matches_no_claim(
     assert world.queue("celery") == []
 
 
-def test_a_damaged_row_can_be_replaced_by_who_has_read_it(fence: Fence, world: World) -> None:
-    world.put_cursor("report", "[garbage")
+@pytest.mark.parametrize("raw", ["[garbage", "", " ", "\ufffd"])
+def test_a_damaged_row_can_be_replaced_by_who_has_read_it(fence: Fence, world: World, raw: str) -> None:
+    world.put_cursor("report", raw)
     (row,) = world.ledger.read(["report"])
     wanted = anchor(fence)
 
@@ -864,6 +865,18 @@ def test_bytes_that_are_no_text_are_damaged(real: RedisWorld) -> None:
     real.client.hset(real.keys.cursor, "report", SOUND.replace('"a"', '"').encode() + b'\xff"]')
 
     assert isinstance(real.ledger.read(["report"])[0], Damaged)
+
+
+def test_bytes_that_are_no_text_can_be_replaced_by_who_has_read_them(fence: Fence, real: RedisWorld) -> None:
+    real.put_fence(fence)
+    real.client.hset(real.keys.cursor, "report", b'["\xff", null]')
+    (row,) = real.ledger.read(["report"])
+    real.client.hset(real.keys.cursor, "report", b'["\xfe", null]')
+    assert statuses(real, fence, [Claim("report", row, anchor(fence))]) == [LOST]
+
+    (row,) = real.ledger.read(["report"])
+    assert statuses(real, fence, [Claim("report", row, anchor(fence))]) == [WON]
+    assert real.ledger.read(["report"]) == [anchor(fence)]
 
 
 instants = st.integers(0, 221_845_392_000_000).map(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -89,7 +90,7 @@ def _document(stage: Stage, release: Release, *command: str) -> Any:
 
 
 def _since_calm(stage: Stage) -> list[Arrival]:
-    since = stage.ended - 1000 * stage.calm
+    since = stage.ended - 1000 * stage.calm if stage.calm else math.inf
     return [it for it in stage.collector.arrivals if it.due is not None and it.due > since]
 
 

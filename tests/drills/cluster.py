@@ -203,17 +203,26 @@ class Cluster:
     def run(
         self,
         *arguments: str,
-        timeout: float = 30,
+        timeout: float = 60,
         conf: Mapping[str, object] | None = None,
         release: Release | None = None,
     ) -> Finished:
-        """Run a ``celery`` command of this app to its end."""
+        """Run a ``celery`` command of this app to its end; ``AssertionError`` if that does not come."""
         ours = self.environment(conf=conf, release=release)
         env = {**os.environ, "PYTHONPATH": _python_path(), **ours}
         argv = celery("-A", APP, *arguments)
-        done = subprocess.run(
-            argv, env=env, cwd=self.directory, timeout=timeout, capture_output=True, text=True, check=False
-        )
+        try:
+            done = subprocess.run(
+                argv,
+                env=env,
+                cwd=self.directory,
+                timeout=timeout,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{arguments} did not end within {timeout:g} s") from None
         return Finished(done.returncode, done.stdout, done.stderr)
 
     def _proxy(self) -> Proxy:

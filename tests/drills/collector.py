@@ -17,6 +17,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -47,6 +48,7 @@ _PRIORITY_STEPS = (0, 3, 6, 9)  # kombu's, of its Redis transport
 _BLOCK = 1  # seconds
 _POLL = 0.004  # seconds, where several queues are watched
 _RETRY = 0.05  # seconds between tries while the server is away
+_NAME = 16 + 1 + 6 + 1 + 32  # characters of a row that no other one has: instant, number, the call's word
 
 _DRAIN = """
 -- KEYS[1] archive, KEYS[2] the workers' queue, KEYS[3..] queues; ARGV[1] a word that no other call has,
@@ -85,7 +87,7 @@ class Collector:
     """Collects from ``queues`` until stopped; use as a context manager.  Survives that the server is away.
 
     ``url`` may be a function, which is asked for each new connection: where the master is now.  ``pass_on``:
-    the messages go on to the workers' queue.
+    the messages go on to the workers' queue.  ``lean``: of each message only what is judged is kept.
     """
 
     def __init__(
@@ -95,7 +97,9 @@ class Collector:
         queues: Sequence[str] = ("celery",),
         priorities: bool = False,
         pass_on: bool = False,
+        lean: bool = False,
     ) -> None:
+        self._lean = lean
         self._pass_on = "1" if pass_on else "0"
         self._find = url if callable(url) else lambda: url
         steps = _PRIORITY_STEPS if priorities else (0,)
@@ -163,8 +167,10 @@ class Collector:
         return len(rows)
 
     def _note(self, rows: Sequence[bytes]) -> None:
-        new = [row for row in rows if row not in self._rows]
-        found = [it for it in map(self._decode, new) if not _given_back(it)]
+        new = {name: row for row in rows if (name := row[:_NAME]) not in self._rows}
+        found = [it for it in map(self._decode, new.values()) if not _given_back(it)]
+        if self._lean:
+            found = [replace(it, headers={}, properties={}) for it in found]
         with self._lock:
             self._rows.update(new)
             self._arrivals.extend(found)

@@ -9,8 +9,11 @@ import contextlib
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
-from tests.drills.collector import connect
+from tests.drills.checker import judge
+from tests.drills.cluster import Cluster
+from tests.drills.collector import connect, decode, now_us
 from tests.drills.node_faults import handover, leave
 from tests.drills.oracle import Every
 from tests.drills.process import wait_until
@@ -23,6 +26,7 @@ __all__ = [
     "canary",
     "deploy",
     "deploy_asleep",
+    "neighbour",
     "next_release",
     "recreate",
     "roll",
@@ -83,7 +87,8 @@ def next_release(release: Release) -> Release:
         entries[name] = replace(entries[name], options={"queue": NEW_QUEUE})
     entries |= {f"added-{number}": Spec(Every(1)) for number in range(3)}
     entries["added-and-routed"] = Spec(Every(1), task=_ROUTED)
-    return Release(entries, {**release.settings, "task_routes": {_ROUTED: {"queue": NEW_QUEUE}}})
+    settings = {**release.settings, "task_routes": {_ROUTED: {"queue": NEW_QUEUE}}}
+    return replace(release, entries=entries, settings=settings)
 
 
 def roll(stage: Stage, release: Release, prefix: str, *, leaving: Sequence[str] = ()) -> None:
@@ -210,6 +215,36 @@ def staging(stage: Stage) -> None:
     _nothing_on(stage, database=1)
 
 
+def neighbour(stage: Stage) -> None:
+    """Another app has a pool on the same Redis, with a prefix and a queue of its own; each loses a beat."""
+    handover(stage)
+    directory = stage.directory / "neighbour"
+    directory.mkdir()
+    own = {"dispatch_key_prefix": "neighbour", "task_default_queue": "neighbour"}
+    settings = {**stage.cluster.settings, **own}
+    with Cluster(stage.ground.url, directory, stage.entries, settings=settings) as theirs:
+        theirs.start(stage.nodes)
+        stage.note(f"{stage.nodes} beats of another app are steady")
+        stage.at_a_due()
+        for cluster in (stage.cluster, theirs):
+            cluster.beats["node-2"].process.kill()
+        stage.note("SIGKILL to a node-2 of each")
+        for cluster in (stage.cluster, theirs):
+            cluster.wait_for_nodes(stage.nodes - 1)
+        until = stage.now()
+        stage.note("both trimmed")
+        stage.run_on(0.4 * stage.lease)
+        history = [decode(raw, at=now_us(theirs.redis), queue="neighbour") for raw in _left(theirs)]
+        verdict = judge(theirs.schedule, history, anchor=theirs.since(), until=until)
+    stage.complaints += [f"the other app: {problem}" for problem in verdict.problems()]
+
+
+def _left(theirs: Cluster) -> Iterable[bytes]:
+    """What its beats have sent, in order; nobody takes it."""
+    found: Any = theirs.redis.lrange("neighbour", 0, -1)
+    return reversed(found)
+
+
 def _nothing_on(stage: Stage, *, database: int) -> None:
     with contextlib.closing(connect(_with_database(stage.ground.url, database))) as client:
         if found := client.keys("*"):
@@ -229,5 +264,8 @@ def _stand_by(
         theirs = {row[of] for row in stage.cluster.members_called(name)}
         if not theirs or theirs & good:
             stage.complaints.append(f"{name} should have another {of} than {good}: {theirs}")
-        if "stands by" not in stage.cluster.beats[name].process.log:
+        process = stage.cluster.beats[name].process
+        try:  # one that slept through a switch runs its config out first
+            wait_until(lambda: "stands by" in process.log, stage.lease)  # noqa: B023
+        except AssertionError:
             stage.complaints.append(f"{name} does not say that it stands by")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from tests.drills.point_faults import HARMS, at_point, points_of
 from tests.drills.releases import Spec, every
 from tests.drills.stage import Stage
 
-__all__ = ["FAULTS", "POINTS", "Fault", "named"]
+__all__ = ["FAULTS", "POINTS", "VARIANTS", "Fault", "named"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,26 @@ class Fault:
     queues: Sequence[str] = ("celery",)
     entries: Mapping[str, Spec] = field(default_factory=lambda: every(20))
 
+    def in_two_steps(self) -> Fault:
+        """The same where code of the app's own runs for each message: claim and message are two steps."""
+        return replace(
+            self,
+            name=f"code-{self.name}",
+            title=f"user code: {self.title}",
+            strike=_in_two_steps(self.strike),
+            user_code="mark",
+        )
+
+    def on_rabbitmq(self) -> Fault:
+        """The same where RabbitMQ is the broker."""
+        return replace(
+            self,
+            name=f"amqp-{self.name}",
+            title=f"RabbitMQ: {self.title}",
+            strike=_in_two_steps(self.strike),
+            ground=ground.rabbitmq,
+        )
+
     def stage(
         self, ground: Ground, directory: Path, *, settings: Mapping[str, object], calm: float = 4.0
     ) -> Stage:
@@ -62,6 +82,11 @@ class Fault:
             queues=self.queues,
             calm=calm,
         )
+
+
+def _in_two_steps(strike: Callable[[Stage], None]) -> Callable[[Stage], None]:
+    """Where no beat comes to harm, what was claimed is not late."""
+    return strike if strike in (node_faults.nothing, node_faults.join) else two_steps(strike)
 
 
 #: What people set to make a broker connection patient; nothing may be published by it behind a claim's back.
@@ -99,6 +124,7 @@ _ONE_WRITE = (
         proxied=True,
         settings={"broker_transport_options": _RETRIES},
     ),
+    Fault("late-reply", "the same, until it times out", outer_faults.late_replies, proxied=True),
     Fault("kill-two", "two of three SIGKILLed", node_faults.kill_two),
     Fault("kill-in-turn", "SIGKILL seven times", node_faults.kill_in_turn),
     Fault("clock-ahead", "one clock +30 s", clock_faults.clock_ahead),
@@ -131,6 +157,7 @@ _CONFIGS = (
     ),
     Fault("canary", "canary, laptop, crashing pod", config_faults.canary),
     Fault("staging", "another app's beats", config_faults.staging),
+    Fault("neighbour", "two apps on one Redis", config_faults.neighbour),
 )
 
 _ENTRIES = (
@@ -176,8 +203,6 @@ _REDIS = (
 )
 
 _CODE = (
-    Fault("code-none", "user code: none", node_faults.nothing, user_code="mark"),
-    Fault("code-kill", "user code: SIGKILL of one", two_steps(node_faults.kill), user_code="mark"),
     Fault(
         "code-lock",
         "user code takes a lock: SIGKILL",
@@ -185,30 +210,47 @@ _CODE = (
         user_code="lock",
         entries=entry_faults.LAZY,
     ),
-    Fault("code-pause", "user code: SIGSTOP 8 s", two_steps(node_faults.pause), user_code="mark"),
-    Fault(
-        "code-redis-kill",
-        "user code: Redis SIGKILLed",
-        two_steps(outer_faults.redis_killed),
-        user_code="mark",
-    ),
 )
 
 _AMQP = (
-    Fault("amqp-none", "RabbitMQ: none", node_faults.nothing, ground.rabbitmq),
-    Fault("amqp-join", "RabbitMQ: join (3 to 4)", node_faults.join, ground.rabbitmq),
-    Fault("amqp-term", "RabbitMQ: SIGTERM of one", two_steps(node_faults.terminate), ground.rabbitmq),
-    Fault("amqp-kill", "RabbitMQ: SIGKILL of one", two_steps(node_faults.kill), ground.rabbitmq),
-    Fault("amqp-pause", "RabbitMQ: SIGSTOP 8 s", two_steps(node_faults.pause), ground.rabbitmq),
-    Fault("amqp-cut", "RabbitMQ: cut from Redis", two_steps(outer_faults.cut_deaf), ground.rabbitmq, True),
     Fault("amqp-down", "RabbitMQ stopped 10 s", broker_faults.broker_down, ground.rabbitmq),
     Fault("amqp-blocked", "RabbitMQ blocks 10 s", broker_faults.broker_blocked, ground.rabbitmq),
     Fault("amqp-broker-kill", "RabbitMQ SIGKILLed twice", broker_faults.broker_killed, ground.rabbitmq),
 )
 
+_ON_ONE_REDIS = (*_ONE_WRITE, *_CONFIGS, *_ENTRIES, *_REDIS)
+_WITH_CODE = ("none", "kill", "pause", "redis-kill")
+_WITH_RABBITMQ = ("none", "join", "term", "kill", "pause", "cut")
+#: What is done there is done to queues that the dispatch Redis holds.
+_TO_QUEUES = ("lost-reply", "lost-reply-retried", "late-reply", "staging", "neighbour", "queue-spoilt")
+
+
+def _only(faults: Iterable[Fault], names: Sequence[str]) -> Iterator[Fault]:
+    return (fault for fault in faults if fault.name in names)
+
+
+#: What ``make drills`` runs.
 FAULTS: Mapping[str, Fault] = {
-    fault.name: fault for fault in (*_ONE_WRITE, *_CONFIGS, *_ENTRIES, *_REDIS, *_CODE, *_AMQP)
+    fault.name: fault
+    for fault in (
+        *_ON_ONE_REDIS,
+        *(fault.in_two_steps() for fault in _only(_ON_ONE_REDIS, _WITH_CODE)),
+        *_CODE,
+        *(fault.on_rabbitmq() for fault in _only(_ON_ONE_REDIS, _WITH_RABBITMQ)),
+        *_AMQP,
+    )
 }
+
+
+def _variants() -> Iterator[Fault]:
+    for fault in _ON_ONE_REDIS:
+        yield fault.in_two_steps()
+        if fault.ground is ground.one_redis and fault.cast is None and fault.name not in _TO_QUEUES:
+            yield fault.on_rabbitmq()
+
+
+#: Everything else in two steps: with code of the app's own, and with RabbitMQ where it can be the broker.
+VARIANTS: Mapping[str, Fault] = {fault.name: fault for fault in _variants() if fault.name not in FAULTS}
 
 
 def _points() -> Iterator[Fault]:
@@ -228,6 +270,6 @@ POINTS: Mapping[str, Fault] = {fault.name: fault for fault in _points()}
 
 
 def named(pattern: str) -> list[Fault]:
-    """The faults and points whose name matches a shell pattern, such as ``amqp-*``."""
-    every_fault = (*FAULTS.values(), *POINTS.values())
+    """The faults, variants and points whose name matches a shell pattern, such as ``amqp-*``."""
+    every_fault = (*FAULTS.values(), *VARIANTS.values(), *POINTS.values())
     return [fault for fault in every_fault if fnmatchcase(fault.name, pattern)]

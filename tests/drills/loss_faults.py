@@ -91,6 +91,8 @@ def redis_flushed(stage: Stage) -> None:
         lost = [decode(raw, at=0, queue="celery") for raw in taken]
         stage.note(f"FLUSHALL {offset} ms after a due; {len(lost)} messages were lost")
         stage.excused.update((message.entry, message.due or 0) for message in lost)
+        if stage.in_two_steps:
+            _excuse_now(stage, stage.now())  # what was claimed and not yet sent is lost with its intent
         recovered(stage)
 
 

@@ -80,16 +80,21 @@ def _cut(stage: Stage, how: str, seconds: float) -> None:
     stage.run_on(0.5 * stage.lease)
 
 
-def lost_replies(stage: Stage) -> None:
+def lost_replies(stage: Stage, *, silently: bool = False) -> None:
     """The answer to two claims of each node never arrives, though they were carried out."""
     handover(stage)
     for number in range(1, stage.nodes + 1):
         cable = stage.cluster.beats[f"node-{number}"].cable
         for wanted in (cable.dropped + 1, cable.dropped + 2):
-            cable.drop_reply(after=b"drill.record")  # only a claim carries messages
+            cable.drop_reply(after=b"drill.record", silently=silently)  # only a claim carries messages
             wait_until(lambda: cable.dropped == wanted, 10, why=lambda: "a claim went by")  # noqa: B023
             stage.note(f"a reply to node-{number} was dropped")
     stage.run_on(3)
+
+
+def late_replies(stage: Stage) -> None:
+    """The same, but the connections stay open: who asked waits until its patience is over."""
+    lost_replies(stage, silently=True)
 
 
 def redis_down(stage: Stage) -> None:

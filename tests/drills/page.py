@@ -87,7 +87,7 @@ def page(rows: Sequence[Row]) -> str:
         "verdict",
     ]
     return _PAGE.format(
-        measured=escape(measured()),
+        measured=escape(measured(rows)),
         head=f"<tr>{''.join(f'<th>{escape(head)}</th>' for head in heads)}</tr>",
         body="\n".join(_line(row, columns, with_product=has_products(rows)) for row in rows),
         sections="\n".join(map(_section, rows)),

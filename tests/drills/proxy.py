@@ -10,7 +10,8 @@ deaf       a host that vanished: accepts and swallows; on healing, connections t
 refuse     closes the listening socket, so that connecting is refused, and resets what is open
 =========  =============================================================================================
 
-``cut()`` resets the open connections once; ``drop_reply()`` lets a request through and swallows its answer.
+``cut()`` resets the open connections once; ``drop_reply()`` lets a request through and swallows its answer,
+and that connection is reset, or silent from then on.
 """
 
 from __future__ import annotations
@@ -49,6 +50,7 @@ class _Link:
         self._up_writer: asyncio.StreamWriter | None = None
         self.lost_bytes = proxy.mode is Mode.DEAF
         self.drops_next_reply = False
+        self._silent = False
         self._reset = False
 
     async def run(self) -> None:
@@ -81,10 +83,16 @@ class _Link:
                 continue
             if is_request:
                 self.drops_next_reply |= self._proxy.takes_reply_of(piece)
+            elif self._silent:
+                continue
             elif self.drops_next_reply:
+                self.drops_next_reply = False
                 self._proxy.dropped += 1
-                self.reset()
-                return
+                if not self._proxy.silently:
+                    self.reset()
+                    return
+                self._silent = True
+                continue
             await self._proxy.passable()
             if self._reset:
                 return
@@ -121,6 +129,7 @@ class Proxy:
         self.port = 0
         self._seconds = 0.0
         self._drop_after: bytes | None = None
+        self.silently = False  #: how a dropped reply ends its connection
         self._links: set[_Link] = set()
         self._server: asyncio.Server | None = None
         self._passing = asyncio.Event()
@@ -170,8 +179,12 @@ class Proxy:
         """Reset every open connection; new ones are served as before."""
         self._call(self._reset_all(lambda link: True))
 
-    def drop_reply(self, *, after: bytes = b"") -> None:
-        """Swallow the answer to the next request that contains ``after``, then reset that connection."""
+    def drop_reply(self, *, after: bytes = b"", silently: bool = False) -> None:
+        """Swallow the answer to the next request that contains ``after``, then reset that connection.
+
+        ``silently``: swallow whatever comes on it instead, so that the caller has to lose its patience.
+        """
+        self.silently = silently
         self._drop_after = after
 
     @property

@@ -18,20 +18,22 @@ def program_kind() -> str:
     return "redis" if shutil.which("redis-server") else "valkey"
 
 
-def new_server(directory: Path, *options: str, appendonly: bool = True) -> Server:
-    """A server that nobody has started yet.
+def new_server(directory: Path, *options: str, kind: str = "", appendonly: bool = True) -> Server:
+    """A server that nobody has started yet; ``kind`` is one of ``tests.servers.KINDS``, or what there is.
 
     With an append-only file each write is on the disk before it is acknowledged, unless ``options`` say
     otherwise: with ``everysec`` a killed Redis may lose what it acknowledged while an fsync was running.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    return Server(program_kind(), directory, appendonly=appendonly, options=options)
+    return Server(kind or program_kind(), directory, appendonly=appendonly, options=options)
 
 
 @contextmanager
-def running_server(directory: Path, *options: str, appendonly: bool = True) -> Iterator[Server]:
+def running_server(
+    directory: Path, *options: str, kind: str = "", appendonly: bool = True
+) -> Iterator[Server]:
     """A server that is started now, and ended with the context."""
-    server = new_server(directory, *options, appendonly=appendonly)
+    server = new_server(directory, *options, kind=kind, appendonly=appendonly)
     try:
         server.start()
         yield server

@@ -46,6 +46,7 @@ class Row:
     error: str = ""
     product: str = OURS
     seconds: float = 0.0
+    servers: Sequence[str] = ()  #: what it ran on, with versions
 
     @property
     def passed(self) -> bool:
@@ -190,6 +191,7 @@ def document(rows: Sequence[Row]) -> dict[str, object]:
         "at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "machine": {"cpus": os.cpu_count(), "load": os.getloadavg()[0], "python": platform.python_version()},
         "versions": _versions(),
+        "servers": _servers(rows),
         "faults": [row.document() for row in rows],
     }
 
@@ -210,14 +212,19 @@ def markdown(rows: Sequence[Row]) -> str:
         verdict = "pass" if row.passed else "FAIL" if row.counts else "fail"
         line = [row.fault.title, *product, *cells, verdict]
         lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |")
-    return "\n".join([measured(), "", *lines]) + "\n"
+    return "\n".join([measured(rows), "", *lines]) + "\n"
 
 
-def measured() -> str:
-    """When and with what: now, with what is installed here."""
-    said = ", ".join(f"{name} {number}" for name, number in _versions().items())
+def measured(rows: Sequence[Row]) -> str:
+    """When and with what: now, with what is installed here and what the rows ran on."""
+    said = [f"{name} {number}" for name, number in _versions().items()]
+    said += [*_servers(rows), f"Python {platform.python_version()}"]
     day = datetime.now(timezone.utc).date().isoformat()
-    return f"Measured on {day} with {said}; Python {platform.python_version()}, {os.cpu_count()} cores."
+    return f"Measured on {day} with {', '.join(said)}, on {os.cpu_count()} cores."
+
+
+def _servers(rows: Sequence[Row]) -> list[str]:
+    return sorted({server for row in rows for server in row.servers})
 
 
 def _versions() -> Mapping[str, str]:

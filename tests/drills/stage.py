@@ -90,7 +90,7 @@ class Stage:
     cast: Callable[[Stage], None] | None = None
     queues: Sequence[str] = ("celery",)
     bound: float = 50.0  #: ms; a fault may raise it
-    calm: float = 4.0  #: seconds without a fault, before and after
+    calm: float = 4.0  #: seconds without a fault, before and after; without any nobody asks who fired last
     switches: int = 1
     ended: int = 0  #: when the judged time was over; ms
 
@@ -108,6 +108,12 @@ class Stage:
         self.anchor = self.lag_from = 0
         self.struck: tuple[int, int] | None = None
         self._stall = Stall()
+
+    @property
+    def in_two_steps(self) -> bool:
+        """Whether there is a moment between the claim of a message and its arrival."""
+        lazy = any(spec.odd == "lazy" for spec in self.entries.values())
+        return self.ground.broker is not None or bool(self.user_code) or lazy
 
     @property
     def worked(self) -> bool:
@@ -215,7 +221,8 @@ class Stage:
 
     def excuse(self, low: int, high: int, *, names: Collection[str] | None = None) -> None:
         """Let what is due in ``[low, high]`` be lost or doubled: all of it, or that of ``names``."""
-        found = [it for it in expected_of(self.eras(), until=high) if it[1] >= low]
+        grid = expected_of(self.eras(), until=high, excused=self.excused)
+        found = [it for it in grid if it[1] >= low]
         self.excused.update(it for it in found if names is None or it[0] in names)
 
     def wait_for_server(self, timeout: float = 30.0) -> None:
@@ -258,7 +265,7 @@ class Stage:
             complaints=tuple(self.complaints),
             bounds=self.bounds,
             may_repeat=self.ground.broker is not None,
-            may_overtake=self.ground.broker is not None or bool(self.user_code),
+            may_overtake=self.in_two_steps,
         )
 
     def _record(self, end: int) -> Record:

@@ -2,10 +2,14 @@
 
 Three beats, twenty entries due every second, default settings but ``dispatch_catch_up = "all"``, real
 servers.
-Without a name all faults are run.  Names may be patterns; ``'point-*'`` are those in which a beat comes to
-harm at a stated point in the life of a message.  Prints a table; with ``--out`` it is written as JSON and as
-Markdown, with a plot of each run.  With ``--peers`` stock beat and RedBeat go through the faults that apply.
-Ends with 1 if a fault cost more than the design allows; what it costs others does not count.
+
+Without a name all faults are run.  Names may be patterns: ``'point-*'`` are those in which a beat comes to
+harm at a stated point in the life of a message, ``'code-*'`` those in which claim and message are two steps
+since code of the app's own runs between them, ``'amqp-*'`` those with RabbitMQ as the broker.
+
+Prints a table; with ``--out`` it is written as JSON and as Markdown, with a plot of each run.  With
+``--peers`` stock beat and RedBeat go through the faults that apply.  Ends with 1 if a fault cost more than
+the design allows; what it costs others does not count.
 """
 
 from __future__ import annotations
@@ -23,13 +27,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from tests.drills.faults import FAULTS, POINTS, Fault, named
+from tests.drills.faults import FAULTS, POINTS, VARIANTS, Fault, named
 from tests.drills.ground import Ground
 from tests.drills.page import write
 from tests.drills.peers import PRODUCTS, Product, peer_stage
 from tests.drills.progress import Progress
+from tests.drills.redis_server import program_kind
 from tests.drills.report import Row, document, instant, table
 from tests.drills.stage import Outcome, Stage
+from tests.servers import KINDS
 
 __all__ = ["drill", "main"]
 
@@ -95,7 +101,8 @@ def _rows(runs: Sequence[_Run], options: argparse.Namespace, console: Console, l
         try:
             for run in runs:
                 progress.begin(run.row.title)
-                rows.append(_row(run, logs / run.row.name, dict(options.set), progress))
+                directory, settings = logs / run.row.name, dict(options.set)
+                rows.append(_row(run, directory, settings, kind=options.server, progress=progress))
                 progress.end(rows[-1], events=_events(rows[-1]) if options.events else ())
         except KeyboardInterrupt:
             console.print(f"interrupted; {len(runs) - len(rows)} drills are missing", style="red")
@@ -110,16 +117,18 @@ def _runs(faults: Sequence[Fault], *, with_peers: bool) -> Iterator[_Run]:
             yield from (_Run(fault, product) for product in PRODUCTS if fault.name in product.faults)
 
 
-def _row(run: _Run, directory: Path, settings: Mapping[str, object], progress: Progress) -> Row:
+def _row(run: _Run, directory: Path, settings: Mapping[str, object], *, kind: str, progress: Progress) -> Row:
     directory.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
-    outcome, error = None, ""
+    row = run.row
     try:
-        with run.fault.ground(directory) as ground:
-            outcome = drill(run.stage(ground, directory, settings), run.fault, watch=progress.watch)
+        with run.fault.ground(directory, kind) as ground:
+            row = replace(row, servers=ground.software())
+            stage = run.stage(ground, directory, settings)
+            row = replace(row, outcome=drill(stage, run.fault, watch=progress.watch))
     except (AssertionError, pytest.fail.Exception, pytest.skip.Exception) as wrong:
-        error = f"the drill did not come to its end: {wrong}"
-    return replace(run.row, outcome=outcome, error=error, seconds=time.monotonic() - began)
+        row = replace(row, error=f"the drill did not come to its end: {wrong}")
+    return replace(row, seconds=time.monotonic() - began)
 
 
 def _events(row: Row) -> Iterator[str]:
@@ -138,12 +147,15 @@ def _known(out: Path | None) -> dict[str, float]:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.drills.table", description=__doc__)
-    listed = ", ".join([*FAULTS, *POINTS])
+    listed = ", ".join([*FAULTS, *VARIANTS, *POINTS])
     parser.add_argument("faults", nargs="*", type=_faults, metavar="fault", help=f"one of {listed}")
     parser.add_argument("--out", type=Path, help="write JSON, Markdown and plots to this directory")
     parser.add_argument("--json", type=Path, help="write what was seen to this file")
     parser.add_argument("--logs", type=Path, help="keep the processes' logs here")
     parser.add_argument("--events", action="store_true", help="print what happened when")
+    parser.add_argument(
+        "--server", choices=KINDS, default=program_kind(), help="the dispatch Redis (default: %(default)s)"
+    )
     parser.add_argument("--peers", action="store_true", help="stock beat and RedBeat too")
     parser.add_argument(
         "--set",

@@ -10,6 +10,7 @@ from tests.drills.faults import FAULTS
 from tests.drills.ground import one_redis
 from tests.drills.oracle import Every
 from tests.drills.peers import PRODUCTS, Product, matched, peer_stage, period
+from tests.drills.redis_server import program_kind
 from tests.drills.table import drill
 
 ANCHOR = 1_800_000_000_123
@@ -123,7 +124,7 @@ def test_of_three_processes_stock_beat_doubles_each_occurrence_and_redbeat_none(
     product: Product, tmp_path: Path
 ) -> None:
     settings = {"dispatch_lease_ttl": 2, "dispatch_heartbeat_interval": 0.5}
-    with one_redis(tmp_path) as ground:
+    with one_redis(tmp_path, program_kind()) as ground:
         stage = peer_stage(product, FAULTS["none"], ground, tmp_path, settings=settings, calm=0.5)
         outcome = drill(stage, FAULTS["none"])
     assert outcome.verdict.expected >= 60

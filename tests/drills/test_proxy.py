@@ -145,6 +145,18 @@ def test_drops_the_reply_to_one_matching_request(proxy: Proxy, client: socket.so
         assert ask(newcomer, b"claim") == b"CLAIM"
 
 
+def test_drops_a_reply_silently_and_leaves_the_connection_open(
+    proxy: Proxy, client: socket.socket, echo: Echo
+) -> None:
+    proxy.drop_reply(after=b"claim", silently=True)
+    for text in (b"claim", b"other"):
+        with pytest.raises(TimeoutError):
+            ask(client, text)
+    assert (echo.heard, proxy.dropped) == ([b"claim", b"other"], 1)
+    with _client(proxy) as newcomer:
+        assert ask(newcomer, b"claim") == b"CLAIM"
+
+
 def test_a_server_that_is_away_resets_the_client(proxy: Proxy) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

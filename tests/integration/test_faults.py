@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import cycle
 from pathlib import Path
 
 import pytest
@@ -14,10 +15,10 @@ import pytest
 from celery_dispatch.redis_store.client import redis_client
 from celery_dispatch.redis_store.keys import Keys
 from tests.drills.clocks import faketime
-from tests.drills.faults import FAULTS, POINTS
+from tests.drills.faults import FAULTS, POINTS, VARIANTS
 from tests.drills.ground import Ground
 from tests.programs import is_ci
-from tests.servers import leaked_keys
+from tests.servers import KINDS, leaked_keys
 
 SHORT: dict[str, object] = {"dispatch_heartbeat_interval": 0.5, "dispatch_lease_ttl": 3}
 HASTE = 400.0  # ms that a busy machine may add to a bound; less than a handover in all
@@ -60,10 +61,10 @@ DRILLS = [
 ]
 
 
-def drill(name: str, directory: Path) -> list[str]:
+def drill(name: str, directory: Path, kind: str) -> list[str]:
     """Run one drill to its end; what is wrong, with what happened when and the logs."""
-    fault = {**FAULTS, **POINTS}[name]
-    with fault.ground(directory) as ground:
+    fault = {**FAULTS, **POINTS, **VARIANTS}[name]
+    with fault.ground(directory, kind) as ground:
         with fault.stage(ground, directory, settings=SHORT, calm=CALM) as stage:
             stage.begin()
             fault.strike(stage)
@@ -85,7 +86,7 @@ def leaked(ground: Ground) -> list[str]:
 def drills(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, Future[list[str]]]]:
-    """Every drill of this session that is not skipped, by name; begun in order."""
+    """Every drill of this session that is not skipped, by name; begun in order, each on the other server."""
     chosen = [
         str(item.callspec.params["name"])
         for item in request.session.items
@@ -94,7 +95,10 @@ def drills(
         and not any(mark.args[0] for mark in item.iter_markers("skipif"))
     ]
     with ThreadPoolExecutor(AT_A_TIME) as pool:
-        yield {name: pool.submit(drill, name, tmp_path_factory.mktemp(name)) for name in chosen}
+        yield {
+            name: pool.submit(drill, name, tmp_path_factory.mktemp(name), kind)
+            for name, kind in zip(chosen, cycle(KINDS))
+        }
         pool.shutdown(cancel_futures=True)
 
 

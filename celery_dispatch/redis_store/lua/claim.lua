@@ -6,8 +6,8 @@ KEYS    1 pool   2 cursor   3 intents   4 attempts   5.. the queues that message
 ARGV    1 fingerprint and 2 since (ms) of the config that the claims are made under
         3 the recovery that the claims are part of, '' for none
         4 number n of claims   5..4+n the names of their entries, each once
-        then per claim: expected cursor, wanted cursor ('' for none), the ms before which it is early (0 if
-        it is of no occurrence), number c of commands; and c times one of
+        then per claim: expected cursor ('' for none, ' ' for an empty row), wanted cursor ('' for none), the
+        ms before which it is early (0 if it is of no occurrence), number c of commands; and c times one of
           LPUSH or PEXPIRE, index of the queue in KEYS, value
           PUBLISH, channel, value
           INTENT, its field, its row; the only one of its claim
@@ -104,7 +104,7 @@ local function is(stored, row)
   if row == '' then
     return not stored
   end
-  return stored == row
+  return stored == row or (row == ' ' and stored == '')
 end
 
 local function move(name, row)
