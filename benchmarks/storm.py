@@ -1,153 +1,222 @@
-"""How fast one beat fires what is due all at once: ``python -m benchmarks.storm``.
+"""Storms: many entries that are due at the same instant.
 
-All entries share one interval, so all are due at the same instant.  A sampler asks Redis for TIME and the
-queue's length in one step, some 500 times a second; the rate is reckoned from the first sample that shows a
-message to the first that shows them all.  Stock beat runs after it, with fewer entries: each of its ticks
-compares all of them, so 20,000 would take it minutes.
+Ours counts intervals from the pool's anchor, so one pool sees a storm at each interval.  Stock beat and
+RedBeat count them from an entry's last run, which is therefore set so that all are due at one stated instant;
+each of their storms has a process of its own.  Crontabs are due at whole minutes: one pool has as many
+groups of them as there are minutes, and each minute a larger group is due.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
-import tempfile
-import threading
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from itertools import pairwise
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 
-from rich.console import Console
-from rich.table import Table
+from benchmarks.bare import bare_rate
+from benchmarks.figures import Burst, Sample
+from benchmarks.ground import QUEUE, Beats
+from benchmarks.lab import Lab, Step, curve_of
+from benchmarks.products import OURS, REDBEAT, STOCK, Product
+from benchmarks.results import Storm
+from benchmarks.schedules import Group
+from benchmarks.watching import cpu_seconds, names_of, until_all, watched
 
-from tests.drills.cluster import Cluster, every
-from tests.drills.collector import connect
-from tests.drills.process import wait_until
-from tests.drills.redis_server import running_server
+__all__ = ["Extent", "measured", "steps", "watch"]
 
-_SAMPLE = """
-local time = redis.call('TIME')
-return {time[1] * 1000000 + time[2], redis.call('LLEN', KEYS[1])}
-"""
-_EVERY = 0.002  # seconds between samples
-_STOCK = "celery.beat:PersistentScheduler"
-_DISPATCH = "celery_dispatch:DispatchScheduler"
+_BEFORE = 0.2  # seconds before the due from which the queue is looked at
+_AFTER = 0.3  # seconds after the last message in which what follows it is done, and counted as CPU
+_PERIOD = 3600.0  # seconds; the interval of a peer's entries, of which one is seen
+_SAMPLES = 0.002, 0.01  # seconds between two looks at a small storm and at a large one
+_LARGE = 5_000
 
 
 @dataclass(frozen=True, slots=True)
-class Storm:
-    """What one storm showed; times in seconds."""
+class Extent:
+    """How large and how often.
 
-    scheduler: str
-    entries: int
-    rate: float  #: messages a second, from the first to the last
-    duration: float  #: from the first to the last
-    since_due: float | None  #: from the due to the last, where the due is known
-    largest_jump: int  #: messages between two samples
+    ``rounds`` are the storms of all products in turn, by number of entries; ``nodes`` those of ours on so
+    many nodes with ``most`` entries; ``crontabs`` the groups of crontabs, one a minute.  ``bound`` is how
+    many seconds a peer may fire.
+    """
 
-
-class Sampler:
-    """The length of the queue over time."""
-
-    def __init__(self, url: str) -> None:
-        self.samples: list[tuple[int, int]] = []
-        self._client = connect(url)
-        self._script = self._client.register_script(_SAMPLE)
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def __enter__(self) -> Sampler:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stopping.set()
-        self._thread.join(5)
-        self._client.close()
-
-    def _run(self) -> None:
-        while not self._stopping.is_set():
-            answer: Any = self._script(keys=["celery"])
-            self.samples.append((int(answer[0]), int(answer[1])))
-            time.sleep(_EVERY)
+    rounds: Sequence[tuple[int, int]]
+    bound: float
+    most: int
+    nodes: Sequence[int]
+    crontabs: Sequence[int]
+    storms: int = 3
 
 
-def storm(scheduler: str, entries: int, interval: float, directory: Path) -> Storm:
-    """Let ``entries`` entries become due at once, on a fresh server, and time their messages."""
-    settings = {"beat_scheduler": scheduler, "dispatch_catch_up": "all", "beat_max_loop_interval": 1}
-    if scheduler == _STOCK:
-        settings = {"beat_scheduler": scheduler}
-    directory.mkdir(parents=True)
-    with running_server(directory / "redis", "--appendonly", "no") as server:
-        cluster = Cluster(server.url, directory, every(entries, interval), settings=settings)
-        with cluster, Sampler(server.url) as sampler:
-            beat = cluster.beat("beat").process
-            wait_until(
-                lambda: sampler.samples and sampler.samples[-1][1] >= entries,
-                60 + 3 * interval,
-                why=lambda: f"{entries} messages; {sampler.samples[-1:]}\n{beat.log[-2000:]}",
-            )
-            due = None if scheduler == _STOCK else cluster.since() / 1000 + interval
-    return _reckon(scheduler, entries, sampler.samples, due)
+def steps(extent: Extent) -> Iterator[Step]:
+    """The storms of all products in turn, then ours on several nodes, then crontabs."""
+    for entries, rounds in extent.rounds:
+        for number in range(1, rounds + 1):
+            for product in (OURS, STOCK, REDBEAT):
+                if product.installed:
+                    yield _step(product, entries, f"{number} of {rounds}", extent)
+    if extent.nodes:
+        yield _ladder(extent)
+    if extent.crontabs:
+        yield _of_crontabs(extent.crontabs)
 
 
-def _reckon(scheduler: str, entries: int, samples: Sequence[tuple[int, int]], due: float | None) -> Storm:
-    seen = [(at / 1e6, length) for at, length in samples if length]
-    first_at, first_length = seen[0]
-    last_at = next(at for at, length in seen if length >= entries)
-    jumps = [later - earlier for (_, earlier), (_, later) in pairwise(samples)]
-    duration = last_at - first_at
-    rate = (entries - first_length) / duration if duration else float("inf")
-    since_due = None if due is None else last_at - due
-    return Storm(scheduler, entries, rate, duration, since_due, max(jumps))
+def _step(product: Product, entries: int, which: str, extent: Extent) -> Step:
+    title = f"storm of {entries:,}, {product.name}, {which}"
+    if product is OURS:
+        every = period(entries)
+        seconds = 9 + entries / 10_000 + 2.5 * every
+        return Step(title, seconds, lambda lab: _of_ours(lab, entries, (1,), storms=2))
+    start = 4.0 + entries * (1.6e-3 if product is REDBEAT else 0.2e-3)
+    start = min(start, 4 * extent.bound)
+    seconds = start + extent.bound / 2
+    return Step(title, seconds, lambda lab: _of_peer(lab, product, entries, start=start, bound=extent.bound))
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.storm", description=__doc__)
-    parser.add_argument("--entries", type=int, default=20_000)
-    parser.add_argument("--stock", type=int, default=1_000, help="entries for stock beat; 0 leaves it out")
-    parser.add_argument("--interval", type=float, default=30.0, help="seconds; loading must take less")
-    parser.add_argument(
-        "--minimum", type=float, default=5_000.0, help="occurrences a second that must be reached"
+def _ladder(extent: Extent) -> Step:
+    title = f"storm of {extent.most:,} on {', '.join(map(str, extent.nodes))} nodes"
+    each = extent.storms * period(extent.most) + extent.most / 8_000
+    return Step(
+        title,
+        10 + len(extent.nodes) * each,
+        lambda lab: _of_ours(lab, extent.most, extent.nodes, storms=extent.storms),
     )
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args(arguments)
-    directory = Path(tempfile.mkdtemp(prefix="storm-"))
-    runs = [(_DISPATCH, options.entries, options.interval)]
-    if options.stock:
-        runs += [(_DISPATCH, options.stock, 8.0), (_STOCK, options.stock, 8.0)]
-    storms = [storm(*run, directory / str(number)) for number, run in enumerate(runs)]
-    _print(storms)
-    if options.json:
-        options.json.write_text(json.dumps([asdict(found) for found in storms], indent=2) + "\n")
-    return 0 if storms[0].rate >= options.minimum else 1
 
 
-def _print(storms: Sequence[Storm]) -> None:
-    table = Table(title="Due all at once, one beat", title_justify="left")
-    headings = (
-        "scheduler",
-        "entries",
-        "occurrences/s",
-        "first to last s",
-        "due to last s",
-        "largest jump",
-        "ratio",
+def period(entries: int) -> float:
+    """Seconds between two storms of ours, in which the first must be over and looked at."""
+    return 3.0 if entries <= _LARGE else 3.0 + entries / 8_000
+
+
+# --- ours ---------------------------------------------------------------------------------------------------
+
+
+def _of_ours(lab: Lab, entries: int, ladder: Sequence[int], *, storms: int) -> Iterator[Storm]:
+    """Storms of one pool, which has as many nodes as ``ladder`` says, one after the other."""
+    every = period(entries)
+    with lab.beats([Group("interval", entries, every)]) as (_, beats):
+        for nodes in ladder:
+            lab.say(f"starting, to be {nodes}")
+            _grow(beats, nodes)
+            for number in range(storms):
+                lab.say(f"{nodes} nodes, storm {number + 1} of {storms}")
+                due = beats.next_due(every, after=beats.now() + 2 * _BEFORE)
+                yield measured(beats, "interval", nodes, entries, due=due, bound=every - 0.5)
+
+
+def _grow(beats: Beats, nodes: int) -> None:
+    for number in range(len(beats.beats) + 1, nodes + 1):
+        beats.beat(f"node-{number}")
+    beats.wait_for_pool(nodes)
+
+
+def measured(beats: Beats, kind: str, nodes: int, entries: int, *, due: float, bound: float) -> Storm:
+    """One storm on a pool that is ready for it, and the bare push right after it."""
+    _wait(beats, due - 2 * _BEFORE)
+    beats.redis.unlink(QUEUE)
+    _wait(beats, due - _BEFORE)
+    pids = beats.pids()
+    before = sum(map(cpu_seconds, pids))
+    samples = watch(beats, wanted=entries, until=due + bound)
+    time.sleep(_AFTER)
+    cpu = sum(map(cpu_seconds, pids)) - before
+    names = names_of(beats.redis, QUEUE)
+    bare = bare_rate(beats.redis, beats.url)
+    beats.redis.unlink(QUEUE)
+    return Storm(
+        product=OURS.name,
+        kind=kind,
+        nodes=nodes,
+        entries=entries,
+        burst=Burst.of(samples, due=due, wanted=entries),
+        distinct=len(set(names)),
+        twice=len(names) - len(set(names)),
+        cpu=cpu,
+        bare=bare,
+        curve=curve_of(samples, due),
     )
-    for heading in headings:
-        table.add_column(heading, justify="left" if heading == "scheduler" else "right")
-    base = storms[-1].rate
-    for found in storms:
-        since_due = "" if found.since_due is None else f"{found.since_due:.2f}"
-        table.add_row(
-            found.scheduler, f"{found.entries:,}", f"{found.rate:,.0f}", f"{found.duration:.2f}",
-            since_due, f"{found.largest_jump:,}", f"{found.rate / base:.1f}",
-        )  # fmt: skip
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+def watch(
+    beats: Beats, *, wanted: int, until: float, during: Callable[[Sample], None] = lambda sample: None
+) -> list[Sample]:
+    """The queue until it has ``wanted`` messages; ``during`` is told of each sample."""
+    samples = []
+    every = _SAMPLES[wanted > _LARGE]
+    for sample in until_all(watched(beats.redis, QUEUE, every=every, until=until), wanted):
+        samples.append(sample)
+        during(sample)
+    return samples
+
+
+def _wait(beats: Beats, until: float) -> None:
+    time.sleep(max(0.0, until - beats.now()))
+
+
+def _of_crontabs(sizes: Sequence[int]) -> Step:
+    title = f"storms of {', '.join(f'{size:,}' for size in sizes)} crontabs"
+    return Step(
+        title,
+        30 + 45 + 60 * len(sizes) + sum(set(sizes)) / 2_500,
+        lambda lab: _crontab_storms(lab, sizes),
+    )
+
+
+def _crontab_storms(lab: Lab, sizes: Sequence[int]) -> Iterator[Storm]:
+    """A group of crontabs each minute.  Equal sizes that follow each other are one group, due again."""
+    now = datetime.now(timezone.utc)
+    ready = now + timedelta(seconds=15 + sum(set(sizes)) / 2_500)
+    first = ready.replace(second=0, microsecond=0) + timedelta(minutes=1)
+    groups: dict[int, Group] = {}
+    for minute, size in enumerate(sizes):
+        at = (first + timedelta(minutes=minute)).isoformat()
+        groups.setdefault(size, Group("crontab", size, 60.0 * sizes.count(size), first=at))
+    with lab.beats(list(groups.values())) as (_, beats):
+        lab.say(f"starting; the first are due at {first:%H:%M} UTC")
+        _grow(beats, 1)
+        for minute, size in enumerate(sizes):
+            due = first.timestamp() + 60 * minute
+            if beats.now() > due - 2 * _BEFORE:
+                raise AssertionError(f"the beat was not ready by {first:%H:%M:%S} UTC")
+            lab.say(f"{size:,} crontabs, due at {first + timedelta(minutes=minute):%H:%M} UTC")
+            yield measured(beats, "crontab", 1, size, due=due, bound=50.0)
+
+
+# --- others -------------------------------------------------------------------------------------------------
+
+
+def _of_peer(lab: Lab, product: Product, entries: int, *, start: float, bound: float) -> Iterator[Storm]:
+    """One storm; the product has ``start`` seconds to read its schedule, and at a second try thrice that."""
+    storm = _peer_storm(lab, product, entries, start=start, bound=bound)
+    if not storm.burst.fired and start < 4 * bound:
+        storm = _peer_storm(lab, product, entries, start=min(3 * start, 4 * bound), bound=bound)
+    yield storm
+
+
+def _peer_storm(lab: Lab, product: Product, entries: int, *, start: float, bound: float) -> Storm:
+    due = time.time() + start
+    last_run = datetime.fromtimestamp(due - _PERIOD, timezone.utc).isoformat()
+    group = Group("interval", entries, _PERIOD, last_run=last_run)
+    with lab.beats([group], product=product) as (_, beats):
+        lab.say(f"starting; all are due in {start:.0f} s")
+        process = beats.beat("beat").process
+        _wait(beats, due - _BEFORE)
+        if not beats.is_ready("beat"):
+            nothing = Burst.of([Sample(due + bound, 0)], due=due, wanted=entries)
+            note = f"had not read its schedule after {start:.0f} s"
+            return Storm(product.name, "interval", 1, entries, nothing, note=note)
+        before = cpu_seconds(process.pid)
+        lab.say("firing")
+        samples = watch(beats, wanted=entries, until=due + bound)
+        time.sleep(_AFTER)
+        burst = Burst.of(samples, due=due, wanted=entries)
+        return Storm(
+            product=product.name,
+            kind="interval",
+            nodes=1,
+            entries=entries,
+            burst=burst,
+            cpu=cpu_seconds(process.pid) - before,
+            curve=curve_of(samples, due),
+            note="" if burst.finished else f"stopped after {bound:.0f} s",
+        )

@@ -10,11 +10,8 @@ With ``user_code`` a receiver marks each message as it is published, and may tak
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import json
 import os
-import signal
-import sys
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -27,8 +24,8 @@ from celery.schedules import crontab, schedule
 
 from tests.drills import points
 from tests.drills.collector import MARK, RUNS, connect
+from tests.drills.process import die_with_parent
 
-_PR_SET_PDEATHSIG = 1
 _RECORD = """
 local time = redis.call('TIME')
 local at = time[1] .. string.format('%06d', tonumber(time[2]))
@@ -40,12 +37,6 @@ def _without_processes() -> None:
     """Make ``worker -B`` run its beat in a thread, as Celery does where there is no multiprocessing."""
     if os.environ.get("DRILL_EMBED") == "thread":
         setattr(celery.beat, "_Process", None)  # noqa: B010
-
-
-def _die_with_parent() -> None:
-    """No drill leaves a beat behind, even if the drill itself is killed."""
-    if sys.platform == "linux" and os.environ.get("DRILL_PARENT") == str(os.getppid()):
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _recurrence(description: dict[str, Any]) -> object:
@@ -87,7 +78,7 @@ _RECEIVERS = {"mark": _mark, "lock": _mark_locked}
 
 
 def _build() -> Celery:
-    _die_with_parent()
+    die_with_parent()
     _without_processes()
     points.install()
     document = json.loads(Path(os.environ["DRILL_APP"]).read_text())

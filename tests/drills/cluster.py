@@ -25,7 +25,6 @@ from tests.drills.releases import Release, Spec, every
 __all__ = ["PREFIX", "Beat", "Cluster", "Finished", "Spec", "every"]
 
 PREFIX = "celery-dispatch"
-APP = "tests.drills.app"
 _START = 30.0  # seconds that a process may take to be there; the machine may be busy
 
 
@@ -50,6 +49,8 @@ class Cluster:
     ``url`` is the real server, and the broker unless the settings name another one; a beat behind a proxy
     gets the proxy's port instead.
     """
+
+    app = "tests.drills.app"  #: the module whose Celery app all processes run
 
     def __init__(
         self,
@@ -155,7 +156,7 @@ class Cluster:
     ) -> Process:
         """Start ``celery -A app <arguments>``."""
         environment = {**self.environment(url=url, conf=conf, release=release), **(env or {})}
-        argv = celery("-A", APP, *arguments, launch=launch)
+        argv = celery("-A", self.app, *arguments, launch=launch)
         process = Process(name, argv, env=environment, log=self.directory / f"{name}.log")
         self.processes.append(process)
         process.start()
@@ -210,7 +211,7 @@ class Cluster:
         """Run a ``celery`` command of this app to its end; ``AssertionError`` if that does not come."""
         ours = self.environment(conf=conf, release=release)
         env = {**os.environ, "PYTHONPATH": _python_path(), **ours}
-        argv = celery("-A", APP, *arguments)
+        argv = celery("-A", self.app, *arguments)
         try:
             done = subprocess.run(
                 argv,

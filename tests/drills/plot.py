@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 
 from tests.drills.record import Spell
 from tests.drills.scene import NOBODY, PROMPT, Scene, Tick, counted
-from tests.drills.svg import add, number, short
+from tests.drills.svg import STYLE, add, number, short
 
 __all__ = ["WIDTH", "Sheet", "draw"]
 
@@ -42,12 +42,9 @@ _NAMES = {
 }
 
 _STYLE = """
-text { font: 12px system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-serif; fill: #24292f }
-.title { font-size: 17px; font-weight: 600 } .quiet { fill: #57606a } .small { font-size: 11px }
-.middle { text-anchor: middle } .end { text-anchor: end }
 .pass { fill: #007a5a; font-weight: 700 } .fail { fill: #c2410c; font-weight: 700 }
-.paper { fill: #ffffff; stroke: #d0d7de } .lane { fill: #f3f5f7 } .nobody { fill: #faeee7 }
-.grid { stroke: #d0d7de; stroke-width: 1 } .event { stroke: #57606a; stroke-width: 1; stroke-dasharray: 2 3 }
+.lane { fill: #f3f5f7 } .nobody { fill: #faeee7 }
+.event { stroke: #57606a; stroke-width: 1; stroke-dasharray: 2 3 }
 .fault { fill: #f0e442; fill-opacity: .22 } .spell { fill: url(#hatch) } .server { fill: url(#hatch-back) }
 .hatch { stroke: #57606a; stroke-opacity: .55; stroke-width: 1.6 }
 .halo { stroke: #ffffff; stroke-width: 4px; paint-order: stroke; stroke-linejoin: round }
@@ -55,9 +52,9 @@ text { font: 12px system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-s
 .on-time { fill: #0072b2 } .late { fill: #e69f00 } .too-late { fill: #d55e00 } .twice { fill: #b5508f }
 .wrong { fill: #000000 } .lost { fill: #d55e00 } .excused { fill: #8c959f } .tail { fill-opacity: .45 }
 @media (prefers-color-scheme: dark) {
-text { fill: #e6edf3 } .quiet { fill: #9da7b3 } .pass { fill: #3fd0a0 } .fail { fill: #ff9a62 }
-.paper { fill: #0d1117; stroke: #30363d } .lane { fill: #171c23 } .nobody { fill: #261a14 }
-.grid { stroke: #30363d } .event { stroke: #9da7b3 } .hatch { stroke: #c9d1d9; stroke-opacity: .4 }
+.pass { fill: #3fd0a0 } .fail { fill: #ff9a62 }
+.lane { fill: #171c23 } .nobody { fill: #261a14 }
+.event { stroke: #9da7b3 } .hatch { stroke: #c9d1d9; stroke-opacity: .4 }
 .halo { stroke: #0d1117 } .badge { fill: #9da7b3 } .number { fill: #0d1117 } .fault { fill-opacity: .14 }
 .on-time { fill: #56b4e9 } .twice { fill: #e08cc0 } .wrong { fill: #ffffff } .lost { fill: #ff7a33 }
 .too-late { fill: #ff7a33 }
@@ -130,7 +127,7 @@ def draw(scene: Scene) -> str:
     sheet = Sheet.of(scene)
     root = ElementTree.Element("svg", {"xmlns": "http://www.w3.org/2000/svg", "role": "img"})
     add(root, "title", f"{scene.title}: {'pass' if scene.passed else 'FAIL'}. {' '.join(scene.lines)}")
-    add(root, "style", _STYLE)
+    add(root, "style", STYLE + _STYLE)
     _patterns(root)
     paper = add(root, "rect", cls="paper", x=0.5, y=0.5, rx=8, width=WIDTH - 1)
     _head(root, scene)

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from xml.etree import ElementTree
 
-__all__ = ["add", "number", "short"]
+__all__ = ["STYLE", "add", "number", "short"]
+
+#: What every plot has in common: text, paper and grid, in light and dark mode.
+STYLE = """
+text { font: 12px system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-serif; fill: #24292f }
+.title { font-size: 17px; font-weight: 600 } .quiet { fill: #57606a } .small { font-size: 11px }
+.middle { text-anchor: middle } .end { text-anchor: end }
+.paper { fill: #ffffff; stroke: #d0d7de } .grid { stroke: #d0d7de; stroke-width: 1 }
+@media (prefers-color-scheme: dark) {
+text { fill: #e6edf3 } .quiet { fill: #9da7b3 }
+.paper { fill: #0d1117; stroke: #30363d } .grid { stroke: #30363d }
+}
+"""
 
 
 def short(text: str, limit: int) -> str:
