@@ -1,4 +1,4 @@
-# make test | check | demo | drills | soak | docs | venv | format | clean.  Needs Python >= 3.10 and make; no root, no Redis.
+# make test | check | demo | drills | soak | bench | docs | venv | format | clean.  Needs Python >= 3.10 and make; no root, no Redis.
 #
 #   PYTHON=python3.12          the interpreter that .venv is made with
 #   VENV=.venv-3.12            another environment beside it
@@ -8,7 +8,9 @@
 #   SERVER=valkey              the Redis of the drills: redis, if it is installed, or valkey
 #   PEERS=1                    stock beat and RedBeat go through the drills too
 #   MINUTES=30  SEED=1         how long a soak takes, and which faults it draws
-#   OUT=build/drills           where the drills' table, JSON and plots go
+#   CASES="storm steady"       the benchmarks to run instead of all of them, which takes 20 minutes
+#   QUICK=1                    small benchmarks, in two minutes
+#   OUT=build/drills           where table, JSON and plots go; those of the benchmarks to build/bench
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -20,15 +22,17 @@ PEERS ?=
 MINUTES ?= 30
 SEED ?=
 OUT ?= build/drills
+CASES ?=
+QUICK ?=
 
 BIN := $(abspath $(VENV))/bin
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
 
-.PHONY: help venv test check lint types imports demo drills soak docs format clean
+.PHONY: help venv test check lint types imports demo drills soak bench docs format clean
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n '1,12s/^# \{0,1\}//p' Makefile
+	@sed -n '1,13s/^# \{0,1\}//p' Makefile
 
 # --- environments: one stamp per set of packages, renewed when what decides them changes ---
 
@@ -80,6 +84,9 @@ drills: $(VENV)/$(if $(PEERS),.peers,.dev)
 
 soak: $(VENV)/.dev
 	$(BIN)/python -m tests.drills.soak --minutes $(MINUTES) --out $(OUT) $(if $(SEED),--seed $(SEED)) $(if $(SERVER),--server $(SERVER))
+
+bench: $(VENV)/.peers
+	$(BIN)/python -m benchmarks $(CASES) --out $(OUT:build/drills=build/bench) $(if $(QUICK),--quick)
 
 format: $(VENV)/.dev
 	$(BIN)/ruff check --fix .

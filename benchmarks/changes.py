@@ -9,9 +9,10 @@ from statistics import median
 from benchmarks.figures import Burst, Sample
 from benchmarks.ground import QUEUE, Beats
 from benchmarks.lab import Lab, Step, curve_of
+from benchmarks.queues import OnRedis, watch
 from benchmarks.results import Change
 from benchmarks.schedules import Group
-from benchmarks.storm import period, watch
+from benchmarks.storm import period
 from benchmarks.watching import names_of
 
 __all__ = ["steps"]
@@ -63,7 +64,12 @@ def _storm(beats: Beats, entries: int, every: float, happen: Callable[[], object
             happen()
             marks.append((sample.at - due, float(sample.length)))
 
-    samples = watch(beats, wanted=entries, until=due + every - _SETTLE - 0.3, during=during)
+    until = due + every - _SETTLE - 0.3
+    samples = watch(OnRedis(beats), wanted=entries, until=until, during=during)
+    if happen is not None and not marks:
+        raise AssertionError(
+            f"the storm was too slow: {samples[-1].length:,} of {entries:,} when it was to end"
+        )
     time.sleep(_SETTLE)
     names = names_of(beats.redis, QUEUE)
     twice = len(names) - len(set(names))

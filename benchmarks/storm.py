@@ -1,33 +1,32 @@
 """Storms: many entries that are due at the same instant.
 
-Ours counts intervals from the pool's anchor, so one pool sees a storm at each interval.  Stock beat and
-RedBeat count them from an entry's last run, which is therefore set so that all are due at one stated instant;
-each of their storms has a process of its own.  Crontabs are due at whole minutes: one pool has as many
-groups of them as there are minutes, and each minute a larger group is due.
+Ours counts intervals from the pool's anchor, so one pool sees a storm at each interval; each storm of stock
+beat and RedBeat has a process of its own (``peers``).  Crontabs are due at whole minutes: one pool has
+several groups of them, and each minute a larger one is due.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
 from benchmarks.bare import bare_rate
-from benchmarks.figures import Burst, Sample
+from benchmarks.figures import Burst
 from benchmarks.ground import QUEUE, Beats
 from benchmarks.lab import Lab, Step, curve_of
+from benchmarks.peers import LONGEST_START, peer_storm
 from benchmarks.products import OURS, REDBEAT, STOCK, Product
+from benchmarks.queues import OnRedis, watch
 from benchmarks.results import Storm
 from benchmarks.schedules import Group
-from benchmarks.watching import cpu_seconds, names_of, until_all, watched
+from benchmarks.watching import cpu_seconds, names_of
 
-__all__ = ["Extent", "measured", "steps", "watch"]
+__all__ = ["Extent", "period", "steps"]
 
 _BEFORE = 0.2  # seconds before the due from which the queue is looked at
 _AFTER = 0.3  # seconds after the last message in which what follows it is done, and counted as CPU
-_PERIOD = 3600.0  # seconds; the interval of a peer's entries, of which one is seen
-_SAMPLES = 0.002, 0.01  # seconds between two looks at a small storm and at a large one
 _LARGE = 5_000
 
 
@@ -68,9 +67,13 @@ def _step(product: Product, entries: int, which: str, extent: Extent) -> Step:
         seconds = 9 + entries / 10_000 + 2.5 * every
         return Step(title, seconds, lambda lab: _of_ours(lab, entries, (1,), storms=2))
     start = 4.0 + entries * (1.6e-3 if product is REDBEAT else 0.2e-3)
-    start = min(start, 4 * extent.bound)
+    start = min(start, LONGEST_START)
     seconds = start + extent.bound / 2
-    return Step(title, seconds, lambda lab: _of_peer(lab, product, entries, start=start, bound=extent.bound))
+    return Step(
+        title,
+        seconds,
+        lambda lab: iter([peer_storm(lab, product, "interval", entries, start=start, bound=extent.bound)]),
+    )
 
 
 def _ladder(extent: Extent) -> Step:
@@ -117,7 +120,7 @@ def measured(beats: Beats, kind: str, nodes: int, entries: int, *, due: float, b
     _wait(beats, due - _BEFORE)
     pids = beats.pids()
     before = sum(map(cpu_seconds, pids))
-    samples = watch(beats, wanted=entries, until=due + bound)
+    samples = watch(OnRedis(beats), wanted=entries, until=due + bound)
     time.sleep(_AFTER)
     cpu = sum(map(cpu_seconds, pids)) - before
     names = names_of(beats.redis, QUEUE)
@@ -135,18 +138,6 @@ def measured(beats: Beats, kind: str, nodes: int, entries: int, *, due: float, b
         bare=bare,
         curve=curve_of(samples, due),
     )
-
-
-def watch(
-    beats: Beats, *, wanted: int, until: float, during: Callable[[Sample], None] = lambda sample: None
-) -> list[Sample]:
-    """The queue until it has ``wanted`` messages; ``during`` is told of each sample."""
-    samples = []
-    every = _SAMPLES[wanted > _LARGE]
-    for sample in until_all(watched(beats.redis, QUEUE, every=every, until=until), wanted):
-        samples.append(sample)
-        during(sample)
-    return samples
 
 
 def _wait(beats: Beats, until: float) -> None:
@@ -180,43 +171,3 @@ def _crontab_storms(lab: Lab, sizes: Sequence[int]) -> Iterator[Storm]:
                 raise AssertionError(f"the beat was not ready by {first:%H:%M:%S} UTC")
             lab.say(f"{size:,} crontabs, due at {first + timedelta(minutes=minute):%H:%M} UTC")
             yield measured(beats, "crontab", 1, size, due=due, bound=50.0)
-
-
-# --- others -------------------------------------------------------------------------------------------------
-
-
-def _of_peer(lab: Lab, product: Product, entries: int, *, start: float, bound: float) -> Iterator[Storm]:
-    """One storm; the product has ``start`` seconds to read its schedule, and at a second try thrice that."""
-    storm = _peer_storm(lab, product, entries, start=start, bound=bound)
-    if not storm.burst.fired and start < 4 * bound:
-        storm = _peer_storm(lab, product, entries, start=min(3 * start, 4 * bound), bound=bound)
-    yield storm
-
-
-def _peer_storm(lab: Lab, product: Product, entries: int, *, start: float, bound: float) -> Storm:
-    due = time.time() + start
-    last_run = datetime.fromtimestamp(due - _PERIOD, timezone.utc).isoformat()
-    group = Group("interval", entries, _PERIOD, last_run=last_run)
-    with lab.beats([group], product=product) as (_, beats):
-        lab.say(f"starting; all are due in {start:.0f} s")
-        process = beats.beat("beat").process
-        _wait(beats, due - _BEFORE)
-        if not beats.is_ready("beat"):
-            nothing = Burst.of([Sample(due + bound, 0)], due=due, wanted=entries)
-            note = f"had not read its schedule after {start:.0f} s"
-            return Storm(product.name, "interval", 1, entries, nothing, note=note)
-        before = cpu_seconds(process.pid)
-        lab.say("firing")
-        samples = watch(beats, wanted=entries, until=due + bound)
-        time.sleep(_AFTER)
-        burst = Burst.of(samples, due=due, wanted=entries)
-        return Storm(
-            product=product.name,
-            kind="interval",
-            nodes=1,
-            entries=entries,
-            burst=burst,
-            cpu=cpu_seconds(process.pid) - before,
-            curve=curve_of(samples, due),
-            note="" if burst.finished else f"stopped after {bound:.0f} s",
-        )

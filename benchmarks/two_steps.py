@@ -4,110 +4,71 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from datetime import datetime, timezone
 from functools import partial
 from typing import Any
 
-from benchmarks.figures import Burst, Sample
+from benchmarks.figures import Burst
 from benchmarks.ground import QUEUE, Beats
 from benchmarks.lab import Lab, Step
-from benchmarks.products import OURS, STOCK, Product
+from benchmarks.peers import peer_storm
+from benchmarks.products import OURS, STOCK
+from benchmarks.queues import OnRabbitMQ, OnRedis, Queue, watch
 from benchmarks.results import Storm
 from benchmarks.schedules import Group
-from benchmarks.watching import cpu_seconds, until_all, watched
-from tests.rabbitmq import RabbitMQ, running_rabbitmq
+from benchmarks.watching import cpu_seconds
+from tests.rabbitmq import running_rabbitmq
 
 __all__ = ["steps"]
 
 _EVERY = 4.0  # seconds between two storms of ours
-_PERIOD = 3600.0  # seconds; the interval of stock beat's entries, of which one is seen
-_START = 6.0  # seconds in which stock beat reads its schedule
-_BOUND = 30.0
-_LOOK = 0.004  # seconds between two looks
-_BEFORE, _AFTER = 0.2, 0.2
-
-
-@dataclass(frozen=True, slots=True)
-class Queue:
-    """Where the messages go: its length until an instant, and how it is emptied."""
-
-    samples: Callable[[Beats, float], Iterator[Sample]]
-    empty: Callable[[Beats], object]
-
-
-_ON_REDIS = Queue(
-    lambda beats, until: watched(beats.redis, QUEUE, every=_LOOK, until=until),
-    lambda beats: beats.redis.unlink(QUEUE),
-)
+_STORMS = 2  # of ours, each time
+_START = 5.0  # seconds in which stock beat reads its schedule
+_BOUND = 30.0  # seconds that it may fire
+_BEFORE, _AFTER = 0.2, 0.3
 
 
 def steps(entries: int, rounds: int) -> Iterator[Step]:
-    for number in range(1, rounds + 1):
-        for product in (OURS, STOCK):
-            title = f"two steps on Redis, {entries:,}, {product.name}, {number} of {rounds}"
-            yield Step(title, 15, partial(_on_redis, product=product, entries=entries))
+    title = f"two steps on the same Redis, {entries:,}"
+    yield Step(title, 23 * rounds, partial(_on_redis, entries=entries, rounds=rounds))
     title = f"two steps to RabbitMQ, {entries:,}"
-    yield Step(title, 15 + 28 * rounds, partial(_to_rabbitmq, entries=entries, rounds=rounds))
+    yield Step(title, 15 + 23 * rounds, partial(_to_rabbitmq, entries=entries, rounds=rounds))
 
 
-def _on_redis(lab: Lab, product: Product, entries: int) -> Iterator[Storm]:
-    return _storms(lab, product, "receiver", entries, _ON_REDIS, receiver=True)
+def _on_redis(lab: Lab, entries: int, rounds: int) -> Iterator[Storm]:
+    for _ in range(rounds):
+        yield from _in_turn(lab, "receiver", entries, OnRedis, receiver=True)
 
 
 def _to_rabbitmq(lab: Lab, entries: int, rounds: int) -> Iterator[Storm]:
     lab.say("starting RabbitMQ")
     with running_rabbitmq() as broker:
         broker.declare(QUEUE)
-        queue = Queue(lambda beats, until: _depth(broker, until), lambda beats: broker.purge(QUEUE))
+        queue, settings = OnRabbitMQ(broker), {"broker_url": broker.url}
         for _ in range(rounds):
-            for product in (OURS, STOCK):
-                settings = {"broker_url": broker.url}
-                yield from _storms(lab, product, "rabbitmq", entries, queue, settings=settings)
+            yield from _in_turn(lab, "rabbitmq", entries, lambda beats: queue, settings=settings)
 
 
-def _depth(broker: RabbitMQ, until: float) -> Iterator[Sample]:
-    """How long the queue is, by this host's clock, which Redis shares."""
-    with broker.channel() as channel:
-        while True:
-            count = channel.queue_declare(QUEUE, passive=True).message_count
-            sample = Sample(time.time(), int(count))
-            yield sample
-            if sample.at >= until:
-                return
-            time.sleep(_LOOK)
-
-
-def _storms(
-    lab: Lab,
-    product: Product,
-    kind: str,
-    entries: int,
-    queue: Queue,
-    **options: Any,
+def _in_turn(
+    lab: Lab, kind: str, entries: int, queue_of: Callable[[Beats], Queue], **options: Any
 ) -> Iterator[Storm]:
-    """Two storms of ours, or one of stock beat, which counts from when its entries are said to have run."""
-    due = time.time() + _START
-    last_run = datetime.fromtimestamp(due - _PERIOD, timezone.utc).isoformat()
-    ours = product is OURS
-    group = Group("interval", entries, _EVERY) if ours else Group("interval", entries, _PERIOD, "", last_run)
-    with lab.beats([group], product=product, **options) as (_, beats):
-        lab.say(f"{product.name}: starting")
-        process = beats.beat("beat").process
-        beats.wait_for_ready("beat", timeout=_START)
-        if ours:
-            beats.wait_for_pool(1)
-        for _ in range(2 if ours else 1):
-            if ours:
-                due = beats.next_due(_EVERY, after=beats.now() + 2 * _BEFORE)
-            time.sleep(max(0.0, due - time.time() - _BEFORE))
-            queue.empty(beats)
-            lab.say(f"{product.name}: firing")
-            before = cpu_seconds(process.pid)
-            bound = _EVERY - 2 * _BEFORE if ours else _BOUND
-            samples = list(until_all(queue.samples(beats, due + bound), entries))
-            time.sleep(_AFTER)
-            burst = Burst.of(samples, due=due, wanted=entries)
-            note = "" if burst.finished else f"stopped after {bound:.0f} s"
-            cpu = cpu_seconds(process.pid) - before
-            yield Storm(product.name, kind, 1, entries, burst, cpu=cpu, note=note)
+    """Storms of ours and one of stock beat."""
+    with lab.beats([Group("interval", entries, _EVERY)], **options) as (_, beats):
+        lab.say("starting")
+        beats.beat("node-1")
+        beats.wait_for_pool(1)
+        for number in range(_STORMS):
+            lab.say(f"storm {number + 1} of {_STORMS}")
+            yield _storm(beats, queue_of(beats), kind, entries)
+    yield peer_storm(lab, STOCK, kind, entries, start=_START, bound=_BOUND, queue_of=queue_of, **options)
+
+
+def _storm(beats: Beats, queue: Queue, kind: str, entries: int) -> Storm:
+    due = beats.next_due(_EVERY, after=beats.now() + 2 * _BEFORE)
+    time.sleep(max(0.0, due - _BEFORE - beats.now()))
+    queue.empty()
+    pid = beats.pids()[0]
+    before = cpu_seconds(pid)
+    samples = watch(queue, wanted=entries, until=due + _EVERY - 2 * _BEFORE)
+    time.sleep(_AFTER)
+    burst = Burst.of(samples, due=due, wanted=entries)
+    return Storm(OURS.name, kind, 1, entries, burst, cpu=cpu_seconds(pid) - before)

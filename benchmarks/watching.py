@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import redis
 
 from benchmarks.figures import Sample
 
-__all__ = ["cpu_seconds", "names_of", "occurrences_of", "resident_bytes", "until_all", "watched"]
+__all__ = ["cpu_seconds", "names_of", "occurrences_of", "resident_bytes", "watched"]
 
 _SAMPLE = """
 local time = redis.call('TIME')
@@ -35,14 +35,6 @@ def watched(client: redis.Redis, queue: str, *, every: float, until: float) -> I
         if sample.at >= until:
             return
         time.sleep(max(0.0, every - (time.monotonic() - began)))
-
-
-def until_all(samples: Iterable[Sample], wanted: int) -> Iterator[Sample]:
-    """Samples up to the first that shows ``wanted`` messages."""
-    for sample in samples:
-        yield sample
-        if sample.length >= wanted:
-            return
 
 
 def messages(client: redis.Redis, queue: str) -> Iterator[bytes]:
