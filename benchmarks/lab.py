@@ -13,6 +13,7 @@ from benchmarks.figures import Sample
 from benchmarks.ground import Beats, redis_running
 from benchmarks.products import OURS, Product
 from benchmarks.schedules import Group
+from tests.drills.ground import Ground
 from tests.servers import Server
 
 __all__ = ["Lab", "Step"]
@@ -22,10 +23,11 @@ _POINTS = 240  # of a curve, as many as a plot shows
 
 @dataclass
 class Lab:
-    """``say`` tells a person what is being done now."""
+    """``say`` tells a person what is being done now; ``servers`` are those that ran, with their versions."""
 
     directory: Path
     say: Callable[[str], None]
+    servers: set[str] = field(default_factory=set)
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     @contextmanager
@@ -36,6 +38,7 @@ class Lab:
         directory = self.directory / f"run-{next(self._numbers):03}"
         directory.mkdir(parents=True)
         with redis_running(directory) as server:
+            self.servers.update(Ground(server).software())
             beats = Beats(server.url, directory, groups, product=product, **options)
             with beats:
                 yield server, beats

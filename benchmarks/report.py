@@ -206,6 +206,6 @@ def write(results: Results, directory: Path) -> None:
 def markdown(results: Results) -> str:
     """All tables and plots, for the docs."""
     minutes = results.seconds / 60
-    head = f"{measured()}\nOne run of {minutes:.0f} minutes on {platform.system()}.\n"
+    head = f"{measured(results.servers)}\nOne run of {minutes:.0f} minutes on {platform.system()}.\n"
     plots = [f"![{chart.title}]({name}.svg)\n" for name, chart in charts(results).items()]
     return "\n".join([head, *(grid.markdown() for grid in grids(results)), *plots])

@@ -109,7 +109,10 @@ class Change:
 
 @dataclass(slots=True)
 class Results:
-    """One run; ``troubles`` are the steps that did not come to their end, with the reason."""
+    """One run; ``troubles`` are the steps that did not come to their end, with the reason.
+
+    ``seconds`` is how long all took, on these ``servers``.
+    """
 
     storms: list[Storm] = field(default_factory=list)
     steady: list[Steady] = field(default_factory=list)
@@ -118,6 +121,7 @@ class Results:
     changes: list[Change] = field(default_factory=list)
     troubles: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
+    servers: list[str] = field(default_factory=list)
 
     def add(self, found: Iterable[object]) -> None:
         """Each where it belongs."""

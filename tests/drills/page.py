@@ -18,6 +18,7 @@ from tests.drills.report import (
     has_products,
     markdown,
     measured,
+    servers_of,
 )
 from tests.drills.scene import scene_of
 from tests.drills.stage import Outcome
@@ -87,7 +88,7 @@ def page(rows: Sequence[Row]) -> str:
         "verdict",
     ]
     return _PAGE.format(
-        measured=escape(measured(rows)),
+        measured=escape(measured(servers_of(rows))),
         head=f"<tr>{''.join(f'<th>{escape(head)}</th>' for head in heads)}</tr>",
         body="\n".join(_line(row, columns, with_product=has_products(rows)) for row in rows),
         sections="\n".join(map(_section, rows)),

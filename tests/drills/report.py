@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
@@ -27,6 +27,7 @@ __all__ = [
     "instant",
     "markdown",
     "measured",
+    "servers_of",
     "table",
 ]
 
@@ -191,7 +192,7 @@ def document(rows: Sequence[Row]) -> dict[str, object]:
         "at": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "machine": {"cpus": os.cpu_count(), "load": os.getloadavg()[0], "python": platform.python_version()},
         "versions": _versions(),
-        "servers": _servers(rows),
+        "servers": servers_of(rows),
         "faults": [row.document() for row in rows],
     }
 
@@ -212,18 +213,19 @@ def markdown(rows: Sequence[Row]) -> str:
         verdict = "pass" if row.passed else "FAIL" if row.counts else "fail"
         line = [row.fault.title, *product, *cells, verdict]
         lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |")
-    return "\n".join([measured(rows), "", *lines]) + "\n"
+    return "\n".join([measured(servers_of(rows)), "", *lines]) + "\n"
 
 
-def measured(rows: Sequence[Row]) -> str:
-    """When and with what: now, with what is installed here and what the rows ran on."""
+def measured(servers: Iterable[str]) -> str:
+    """When and with what: now, with what is installed here and these servers."""
     said = [f"{name} {number}" for name, number in _versions().items()]
-    said += [*_servers(rows), f"Python {platform.python_version()}"]
+    said += [*servers, f"Python {platform.python_version()}"]
     day = datetime.now(timezone.utc).date().isoformat()
     return f"Measured on {day} with {', '.join(said)}, on {os.cpu_count()} cores."
 
 
-def _servers(rows: Sequence[Row]) -> list[str]:
+def servers_of(rows: Sequence[Row]) -> list[str]:
+    """What the rows ran on, with versions."""
     return sorted({server for row in rows for server in row.servers})
 
 
