@@ -26,7 +26,7 @@ from celery_dispatch.given import GivenSettings
 if TYPE_CHECKING:
     from celery import Celery
 
-__all__ = ["Config", "InvalidValue", "parse_catch_up", "parse_window", "suggestion"]
+__all__ = ["Config", "InvalidValue", "parse_catch_up", "parse_duration", "parse_window", "suggestion"]
 
 _OURS = "dispatch_"
 _LONGEST = 100 * 365 * 86_400.0
@@ -115,7 +115,8 @@ def suggestion(name: str, known: list[str]) -> str | None:
 # --- what a value must be -----------------------------------------------------------------------------------
 
 
-def _seconds(value: object, least: float, most: float) -> timedelta:
+def parse_duration(value: object, least: float, most: float) -> timedelta:
+    """A duration within bounds: seconds or a timedelta; else ``InvalidValue``."""
     if isinstance(value, timedelta):
         value = value.total_seconds()
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -127,12 +128,12 @@ def _seconds(value: object, least: float, most: float) -> timedelta:
 
 
 def _duration(least: float, most: float) -> Callable[[object], timedelta]:
-    return lambda value: _seconds(value, least, most)
+    return lambda value: parse_duration(value, least, most)
 
 
 def parse_window(value: object) -> timedelta | None:
     """A catch-up window: seconds or a timedelta, ``None`` for no limit; else ``InvalidValue``."""
-    return None if value is None else _seconds(value, 0.001, _LONGEST)
+    return None if value is None else parse_duration(value, 0.001, _LONGEST)
 
 
 def parse_catch_up(value: object) -> CatchUp:

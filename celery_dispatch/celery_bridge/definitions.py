@@ -11,21 +11,24 @@ Everything that a definition may say is checked here, and each refusal names fie
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, cast
 
 from celery.beat import ScheduleEntry
 from celery.schedules import crontab
 
 from celery_dispatch.celery_bridge.fingerprint import definition_of
-from celery_dispatch.celery_bridge.policies import policies_of
+from celery_dispatch.celery_bridge.plain import plain
+from celery_dispatch.celery_bridge.policies import Policies, bounded, check_jitter, deciding, policies_of
 from celery_dispatch.celery_bridge.recurrences import Recurrences
+from celery_dispatch.celery_bridge.rendering import rfc3339
 from celery_dispatch.celery_bridge.schedule_codec import from_json, to_json
 from celery_dispatch.config import Config, suggestion
 from celery_dispatch.core.entry import Entry
+from celery_dispatch.core.recurrence import Nominal
 from celery_dispatch.errors import EntryError
 
 if TYPE_CHECKING:
@@ -78,25 +81,29 @@ class Definitions:
             args=payload.args,
             kwargs=payload.kwargs,
             options=payload.options,
-            dispatch=policies.given,
+            dispatch=deciding(policies.given),
             zone=self._app.timezone,
         )
-        return Entry(
+        entry = Entry(
             name=known,
-            recurrence=self._recurrences.of(payload.schedule),
+            recurrence=bounded(self._recurrences.of(payload.schedule), policies),
             definition=definition,
             catch_up=policies.catch_up,
             catch_up_window=self._window(payload.schedule, policies.catch_up_window),
             payload=payload,
         )
+        return _held_to(policies, entry) if policies.given else entry
 
-    def document(self, name: object, item: Any) -> dict[str, object]:
+    def document(self, name: object, item: Any, *, after: datetime | None = None) -> dict[str, object]:
         """``item`` in JSON's own types, as Redis holds it; the entry that is made of it equals ``item``'s.
 
-        What is empty is left out.  Raises ``EntryError`` for what ``entry`` refuses, and for what JSON cannot
-        carry.
+        What is empty is left out.  ``after`` is when it begins, if it is new.  Raises ``EntryError`` for what
+        ``entry`` refuses, for what JSON cannot carry, and for a new entry that is never due.
         """
-        payload: Any = self.entry(name, item).payload
+        entry = self.entry(name, item)
+        if after is not None:
+            _check_future(entry, after)
+        payload: Any = entry.payload
         asked = dict(item).get("dispatch")
         parts = {
             "args": list(payload.args or ()),
@@ -105,7 +112,7 @@ class Definitions:
             "dispatch": {} if asked is None else policies_of(asked, self._config).document(),
         }
         document: dict[str, object] = {"task": payload.task, "schedule": to_json(payload.schedule)}
-        document.update((field, _plain(value, field)) for field, value in parts.items() if value)
+        document.update((field, plain(value, field)) for field, value in parts.items() if value)
         return document
 
     def _window(self, schedule: object, window: timedelta | None) -> timedelta | None:
@@ -118,6 +125,21 @@ class Definitions:
         except (TypeError, ValueError, OverflowError):
             raise EntryError(f"beat_cron_starting_deadline = {deadline!r:.80}: must be seconds") from None
         return limit if window is None else min(window, limit)
+
+
+def _held_to(policies: Policies, entry: Entry) -> Entry:
+    """``entry`` with what it says itself of count, jitter and the like."""
+    given = policies.given
+    jitter = given.get("jitter", timedelta(0))
+    if jitter:
+        check_jitter(cast(Nominal, entry.recurrence), jitter)
+    return replace(
+        entry,
+        count=given.get("count"),
+        jitter=jitter,
+        remove_when_completed=given.get("remove_when_completed", False),
+        asked=policies.document(),
+    )
 
 
 # --- what may be written ------------------------------------------------------------------------------------
@@ -166,34 +188,9 @@ def _check(payload: Any) -> None:
             raise EntryError(f"{field} = {value!r:.80}: must be a dict")
 
 
-def _plain(value: Any, field: str, depth: int = 0) -> object:
-    """``value`` in JSON's own types; ``field`` says where it stands, for the error."""
-    if depth > 100:
-        raise EntryError(f"{field}: nested more than 100 deep, or contains itself; use flat values")
-    if value is None or isinstance(value, (bool, int)):
-        return value
-    if isinstance(value, str):
-        return _text(value, field)
-    if isinstance(value, float) and math.isfinite(value):
-        return value
-    if isinstance(value, (list, tuple)):
-        return [_plain(each, f"{field}[{number}]", depth + 1) for number, each in enumerate(value)]
-    if isinstance(value, Mapping):
-        for key in value:
-            if not isinstance(key, str):
-                raise EntryError(f"{field}: the key {key!r:.80} is a {type(key).__name__}; use text")
-        return {
-            _text(key, field): _plain(each, f"{field}[{key!r:.80}]", depth + 1) for key, each in value.items()
-        }
-    raise EntryError(
-        f"{field} = {value!r:.80}: JSON cannot carry a {type(value).__name__}; "
-        "use numbers, text, lists and dicts with text keys"
-    )
-
-
-def _text(value: str, field: str) -> str:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        raise EntryError(f"{field} = {value!r:.80}: cannot be written as UTF-8; use other text") from None
-    return value
+def _check_future(entry: Entry, after: datetime) -> None:
+    if isinstance(entry.recurrence, Nominal) and entry.recurrence.following(after, after) is None:
+        raise EntryError(
+            f"nothing would ever be fired: schedule and end give no due later than {rfc3339(after)}; "
+            "use a later instant"
+        )

@@ -38,7 +38,13 @@ def catalog_of(app: Celery, config: Config) -> Catalog:
     for name, item in _items(app, broken):
         shown = name if isinstance(name, str) and name.isprintable() else repr(name)
         try:
-            entries[shown] = definitions.entry(name, item)
+            entry = definitions.entry(name, item)
+            if entry.remove_when_completed:
+                raise EntryError(
+                    "dispatch option remove_when_completed: only entries made at run time can be removed; "
+                    "leave it out"
+                )
+            entries[shown] = entry
         except Exception as error:  # user code: schedule classes, __reduce__, nowfun
             broken[shown] = str(error) if isinstance(error, EntryError) else repr(error)
     for name, reason in broken.items():

@@ -15,6 +15,7 @@ from celery import Celery
 from celery.beat import ScheduleEntry
 
 from celery_dispatch.celery_bridge.fingerprint import facet_of, routing_settings, schedule_facet
+from celery_dispatch.celery_bridge.policies import deciding
 from celery_dispatch.config import Config
 from celery_dispatch.core.entry import Catalog, Entry
 from celery_dispatch.errors import EntryError
@@ -86,9 +87,9 @@ def _asked(app: Celery) -> Mapping[str, object]:
     """What each entry asks of this package, by name."""
     given: Any = app.conf.beat_schedule or {}
     return {
-        name: item["dispatch"]
+        name: deciding(item["dispatch"])
         for name, item in given.items()
-        if isinstance(name, str) and isinstance(item, Mapping) and item.get("dispatch") is not None
+        if isinstance(name, str) and isinstance(item, Mapping) and isinstance(item.get("dispatch"), Mapping)
     }
 
 

@@ -1,7 +1,8 @@
 """When a node has to look at each entry that it holds.
 
-The owner's alarm rings at the due, that of a helper a handover later; helpers are the standby, and everybody
-where the due lies before the switch to their own config.  An entry that fails rings again with backoff.
+The owner's alarm rings when an occurrence is to be fired, which is its due and the jitter; that of a helper a
+handover later.  Helpers are the standby, and everybody where that instant lies before the switch to their own
+config.  An entry that fails rings again with backoff; one that is completed has no alarm.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import cast
 from celery_dispatch.core.catchup import Patience
 from celery_dispatch.core.clock import PoolClock
 from celery_dispatch.core.entry import Fence
-from celery_dispatch.core.recurrence import Nominal, Polled
+from celery_dispatch.core.recurrence import Polled
 from celery_dispatch.core.report import NodeReport
 from celery_dispatch.core.ring import STANDBY
 from celery_dispatch.core.timeline import Item, Timeline
@@ -59,34 +60,42 @@ class Alarms:
         """Compute the item's next due from its cursor and set its alarm."""
         was_unknown = item.failures > 0 and item.due <= item.cursor.due
         try:
-            if item.polled:
-                now = self._clock.now()
-                is_due, wait = cast(Polled, item.entry.recurrence).poll(item.cursor.due, now)
-                item.due = now if is_due else now + wait
-            else:
-                base = item.cursor.base(item.entry.definition, self.fence)
-                item.due = cast(Nominal, item.entry.recurrence).following(item.cursor.due, base)
+            self._look_ahead(item)
         except Exception as error:  # schedules run user code
-            item.due = item.cursor.due
+            item.wait_for(item.cursor.due)
             self.fail(item, words(error))
             return
         if was_unknown:
             self.well(item)
-        self.ring(item, item.due)
+        self.ring(item)
+
+    def _look_ahead(self, item: Item) -> None:
+        """Find what the item waits for."""
+        entry, cursor = item.entry, item.cursor
+        if item.polled and not entry.has_fired_all(cursor):
+            now = self._clock.now()
+            is_due, wait = cast(Polled, entry.recurrence).poll(cursor.due, now)
+            item.wait_for(now if is_due else now + wait)
+            return
+        due = None if item.polled else entry.next_due(cursor, self.fence)
+        if due is None:
+            item.complete()
+        else:
+            item.wait_for(due, entry.fires_at(due))
 
     def re_rank(self, item: Item, rank: int) -> None:
         """The item's rank changed, or what this node claims under; its due did not."""
         item.rank = rank
-        self.ring(item, item.due)
+        self.ring(item)
 
-    def ring(self, item: Item, due: datetime) -> None:
-        """Let the item's alarm ring for ``due``, unless that belongs to the next config."""
-        if self._is_next_configs(item, due):
+    def ring(self, item: Item) -> None:
+        """Let the item's alarm ring for what it waits for, unless that belongs to the next config."""
+        if item.completed or self._is_next_configs(item):
             self._timeline.rest(item)
             return
         item.order = -abs(item.order) if item.rank == STANDBY else abs(item.order)
-        helps = item.rank == STANDBY or due < self.fence.since
-        alarm = due + self._patience.handover if helps else due
+        helps = item.rank == STANDBY or item.fires_at < self.fence.since
+        alarm = item.fires_at + self._patience.handover if helps else item.fires_at
         if item.cursor.definition != item.entry.definition:
             # After the first claim under the new definition nothing can be claimed under the old one.
             alarm = max(alarm, self.fence.since + _LAST_OF_THE_OLD * self._patience.handover)
@@ -97,16 +106,16 @@ class Alarms:
             self._timeline.arm(item, alarm)
 
     def is_settled(self, item: Item) -> bool:
-        """Whether there is nothing to claim: the due could not be reckoned, or belongs to the next config.
+        """Whether there is nothing to claim: no due, one that could not be reckoned, or the next config's.
 
         The first is tried again; what the cursor has passed is never fired.
         """
-        if item.due <= item.cursor.due and not item.polled:
+        if item.completed or (item.due <= item.cursor.due and not item.polled):
             return True
-        return self._is_next_configs(item, item.due)
+        return self._is_next_configs(item)
 
-    def _is_next_configs(self, item: Item, due: datetime) -> bool:
-        return self.until is not None and max(due, item.cursor.effective_from) >= self.until
+    def _is_next_configs(self, item: Item) -> bool:
+        return self.until is not None and max(item.fires_at, item.cursor.effective_from) >= self.until
 
     def fail(self, item: Item, message: str) -> None:
         """Note the error and try again later; the next try obeys the catch-up policy."""

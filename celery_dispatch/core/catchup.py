@@ -9,8 +9,10 @@ entry's policy decides:
 ``none``    each that is not later than lease and handover together; older ones are skipped and counted
 ==========  ===============================================================================================
 
-The window, where an entry has one, is a further limit on age under every policy.  An entry whose config is
-about to be replaced is dealt with as far as the instant at which that happens.
+The window, where an entry has one, is a further limit on age under every policy.  Lateness and age count
+from when an occurrence is to be fired: its due and the jitter.  What a paused entry is due for is skipped and
+counted.  An entry whose config is about to be replaced is dealt with as far as the instant at which that
+happens.
 """
 
 from __future__ import annotations
@@ -38,9 +40,13 @@ class Patience:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The cursor moves to ``due``, which is fired or not, and ``skipped`` occurrences are counted."""
+    """The cursor moves to ``due``, which is fired or not, and ``skipped`` occurrences are counted.
+
+    ``fires_at`` is when that occurrence could be dealt with at the earliest.
+    """
 
     due: datetime
+    fires_at: datetime
     fire: bool = True
     skipped: int = 0
     reason: Skip = Skip.LATE
@@ -49,29 +55,36 @@ class Plan:
 def plan(
     entry: Entry, due: datetime, now: datetime, patience: Patience, *, until: datetime | None = None
 ) -> Plan:
-    """What to do at ``now`` about an entry whose first open occurrence is ``due``, with ``due <= now``.
+    """What to do at ``now`` about an entry whose first open occurrence is ``due``, to be fired by ``now``.
 
-    What is due from ``until`` on is left alone; ``due`` is before it.  The entry's recurrence is nominal:
+    What is fired from ``until`` on is left alone, and ``due`` before it.  The entry's recurrence is nominal:
     there is nothing to catch up in one that is polled.
     """
-    if now - due <= patience.handover:
-        return Plan(due)
-    recurrence = cast(Nominal, entry.recurrence)
     end = now if until is None else min(now, until - _TICK)
+    if entry.paused:
+        return _skip(entry, due, end, Skip.PAUSED)
+    fires_at = entry.fires_at(due)
+    if now - fires_at <= patience.handover:
+        return Plan(due, fires_at)
     oldest, reason = _oldest(entry, now, patience)
     if entry.catch_up is CatchUp.LATEST:
-        last, before = _latest(recurrence, due, end)
-        if last >= oldest:
-            return Plan(last, skipped=before)
-        return Plan(last, fire=False, skipped=before + 1, reason=reason)
-    if due >= oldest:
-        return Plan(due)
-    last, before = _latest(recurrence, due, min(end, oldest - _TICK))
-    return Plan(last, fire=False, skipped=before + 1, reason=reason)
+        last, fires_at, before = _latest(entry, due, end)
+        if fires_at >= oldest:
+            return Plan(last, fires_at, skipped=before)
+        return Plan(last, fires_at, fire=False, skipped=before + 1, reason=reason)
+    if fires_at >= oldest:
+        return Plan(due, fires_at)
+    return _skip(entry, due, min(end, oldest - _TICK), reason)
+
+
+def _skip(entry: Entry, due: datetime, until: datetime, reason: Skip) -> Plan:
+    """Skip all that is fired from ``due`` until ``until``."""
+    last, fires_at, before = _latest(entry, due, until)
+    return Plan(last, fires_at, fire=False, skipped=before + 1, reason=reason)
 
 
 def _oldest(entry: Entry, now: datetime, patience: Patience) -> tuple[datetime, Skip]:
-    """The oldest due that is still fired, and why an older one is not."""
+    """How long ago what is still fired was to be, and why what is older is not."""
     limits = [] if entry.catch_up_window is None else [(entry.catch_up_window, Skip.WINDOW)]
     if entry.catch_up is CatchUp.NONE:
         limits.append((patience.limit, Skip.LATE))
@@ -81,7 +94,11 @@ def _oldest(entry: Entry, now: datetime, patience: Patience) -> tuple[datetime, 
     return now - age, reason
 
 
-def _latest(recurrence: Nominal, due: datetime, until: datetime) -> tuple[datetime, int]:
-    """The latest due in ``[due, until]`` and how many of that range come before it."""
+def _latest(entry: Entry, due: datetime, until: datetime) -> tuple[datetime, datetime, int]:
+    """The latest due from ``due`` on to be fired by ``until``, when that is, and how many come before it."""
+    recurrence = cast(Nominal, entry.recurrence)
     later = recurrence.latest(due, until)
-    return (due, 0) if later is None else (later[0], later[1] + 1)
+    if later is not None and entry.fires_at(later[0]) > until:  # so the one before it is, whatever its jitter
+        later = recurrence.latest(due, later[0] - _TICK)
+    last, before = (due, 0) if later is None else (later[0], later[1] + 1)
+    return last, entry.fires_at(last), before

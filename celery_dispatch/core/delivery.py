@@ -42,7 +42,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 
 from celery_dispatch.core.clock import PoolClock, whole_ms
-from celery_dispatch.core.entry import Catalog, Occurrence
+from celery_dispatch.core.entry import Catalog, Entry, Occurrence
 from celery_dispatch.core.ports import (
     ClaimStatus,
     Command,
@@ -258,7 +258,8 @@ class Delivery:
     def _sent(self, parcel: Parcel, detail: str) -> None:
         parcel.fate = Fate.SENT
         self._remember(parcel)
-        self._report.fire(self._clock.now() - parcel.intent.due, helped=parcel.helped)
+        due = parcel.intent.due if parcel.occurrence is None else parcel.occurrence.fires_at
+        self._report.fire(self._clock.now() - due, helped=parcel.helped)
         if parcel.occurrence is not None:
             self._outbox.sent(parcel.occurrence)
         if detail:
@@ -293,7 +294,7 @@ class Delivery:
         self.behind = False
         if taken:
             self._report.taken_over(len(taken))
-            parcels = [self._parcel(intent) for intent in taken]
+            parcels = [self._parcel(intent, outgoing=due_until is not None) for intent in taken]
             self.deliver(parcels, began=now)
             refused = [parcel for parcel in parcels if parcel.fate is Fate.REFUSED]
             self._drop([parcel for parcel in refused if not parcel.may_go_later])
@@ -307,12 +308,15 @@ class Delivery:
         if sent:
             self._intents.settle(sent)
 
-    def _parcel(self, intent: Intent) -> Parcel:
-        """What can be done about an intent that was taken over."""
+    def _parcel(self, intent: Intent, *, outgoing: bool) -> Parcel:
+        """What can be done about an intent that was taken over.
+
+        A jitter may have carried it past the switch: an ``outgoing`` node leaves what it cannot make.
+        """
         entry = self._catalog.entries.get(intent.name)
         occurrence = None
         if entry is not None and entry.definition == intent.definition:
-            occurrence = Occurrence(entry, intent.due)
+            occurrence = _occurrence(entry, intent.due)
         path = self._outbox.path(occurrence)
         parcel = Parcel(intent, path, occurrence, helped=True)
         if (intent.name, intent.due) in self._published:
@@ -321,6 +325,7 @@ class Delivery:
             parcel.refuse("it may have been sent before, and dispatch_delivery is at_most_once")
         elif intent.commands is None and occurrence is None:
             parcel.refuse("its entry left the catalog before its message was made")
+            parcel.may_go_later = outgoing
         return parcel
 
     def _drop(self, parcels: Sequence[Parcel]) -> None:
@@ -337,3 +342,11 @@ class Delivery:
                 "The occurrence of entry %r at %s is dropped: %s",
                 parcel.intent.name, parcel.intent.due.isoformat(), parcel.detail,
             )  # fmt: skip
+
+
+def _occurrence(entry: Entry, due: datetime) -> Occurrence:
+    """An occurrence that was claimed before; where its schedule fails, its lag counts from its due."""
+    try:
+        return Occurrence(entry, due, entry.fires_at(due))
+    except Exception:  # schedules run user code
+        return Occurrence(entry, due)

@@ -21,16 +21,20 @@ one fingerprint.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import Enum
+from hashlib import blake2b
+from types import MappingProxyType
+from typing import cast
 
-from celery_dispatch.core.recurrence import Recurrence
+from celery_dispatch.core.recurrence import Nominal, Recurrence
 
 __all__ = ["TOMBSTONE", "CatchUp", "Catalog", "Cursor", "Entry", "Fence", "Occurrence"]
 
 _TICK = timedelta(milliseconds=1)
+_NOTHING: Mapping[str, object] = MappingProxyType({})
 
 #: The definition of a cursor whose entry is in no config.
 TOMBSTONE = ""
@@ -50,7 +54,12 @@ class Entry:
 
     ``definition`` is a short hash of all that decides when and what is sent, equal across processes.
     ``catch_up_window``: occurrences older than this are skipped; ``None`` for no limit.
-    ``payload`` belongs to the outbox, which renders it; the core only carries it.
+    ``count``: how many are fired in all, whatever its definition was; ``None`` for no limit.
+    ``jitter``: up to how much later than its due an occurrence is fired.
+    ``paused``: its occurrences are skipped when they would be fired.
+    ``remove_when_completed``: it need not be kept once nothing is left to fire.
+    ``payload`` belongs to the outbox, which renders it, and ``asked`` is what its definition asks of this
+    package, for people; the core only carries both.
     """
 
     name: str
@@ -59,14 +68,67 @@ class Entry:
     catch_up: CatchUp = CatchUp.LATEST
     catch_up_window: timedelta | None = None
     payload: object = None
+    count: int | None = None
+    jitter: timedelta = timedelta(0)
+    paused: bool = False
+    remove_when_completed: bool = False
+    asked: Mapping[str, object] = field(default_factory=lambda: _NOTHING)
+
+    def fires_at(self, due: datetime) -> datetime:
+        """When the occurrence of ``due`` is fired: by the jitter later, and always before the next due.
+
+        The same in every process.
+        """
+        if not self.jitter:
+            return due
+        later = cast(Nominal, self.recurrence).following(due, due)
+        room = self.jitter if later is None else min(self.jitter, later - due)
+        share = blake2b(f"{self.name}\n{due.isoformat()}".encode(), digest_size=4).digest()
+        return due + room * int.from_bytes(share, "big") // 2**32 // _TICK * _TICK
+
+    def next_due(self, cursor: Cursor, fence: Fence) -> datetime | None:
+        """The first occurrence that is open under this definition; ``None`` if it is completed.
+
+        Open is what the cursor has not passed and what is not fired before this definition came into force.
+        """
+        if self.has_fired_all(cursor):
+            return None
+        recurrence = cast(Nominal, self.recurrence)
+        base = cursor.base(self.definition, fence)
+        due = recurrence.following(cursor.due, max(cursor.due, base - self.jitter))
+        while due is not None and self.fires_at(due) <= base:
+            due = recurrence.following(cursor.due, due)
+        return due
+
+    def coming(self, cursor: Cursor, fence: Fence) -> Iterator[Occurrence]:
+        """The occurrences from the next one on, if each is fired."""
+        left = -1 if self.count is None else self.count - cursor.fired
+        due = self.next_due(cursor, fence)
+        while due is not None and left:
+            yield Occurrence(self, due, self.fires_at(due))
+            due = cast(Nominal, self.recurrence).following(due, due)
+            left -= 1
+
+    def has_fired_all(self, cursor: Cursor) -> bool:
+        """Whether it may fire no more, by its ``count``."""
+        return self.count is not None and cursor.fired >= self.count
 
 
 @dataclass(frozen=True, slots=True)
 class Occurrence:
-    """One due instant of one entry; ``due`` is nominal, aware UTC, whole milliseconds."""
+    """One due instant of one entry; ``due`` is nominal, aware UTC, whole milliseconds.
+
+    ``jittered`` is when it is fired, where that is later than its due.
+    """
 
     entry: Entry
     due: datetime
+    jittered: datetime | None = None
+
+    @property
+    def fires_at(self) -> datetime:
+        """When it is fired; what comes after that is lag."""
+        return self.jittered or self.due
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ from celery_dispatch.core.ports import (
 )
 from celery_dispatch.core.recovery import is_behind
 from celery_dispatch.core.recurrence import Polled
-from celery_dispatch.core.report import NodeReport
+from celery_dispatch.core.report import NodeReport, Skip
 from celery_dispatch.core.ring import STANDBY
 from celery_dispatch.core.timeline import Bid, Item, Timeline
 from celery_dispatch.errors import EntryError, StoreError
@@ -131,7 +131,7 @@ class Firing:
     def _ask(self, items: list[Item]) -> Iterable[Item]:
         """Those of ``items`` that are still open; the others take over the cursor that the ledger has."""
         late = max(self._clock.now() - self._patience.handover, self._alarms.fence.since)
-        doubtful = [item for item in items if item.rank == STANDBY or item.due < late or item.attempt]
+        doubtful = [item for item in items if item.rank == STANDBY or item.fires_at < late or item.attempt]
         if not doubtful:
             return items
         moved = set()
@@ -157,7 +157,7 @@ class Firing:
             step = self._plan(item, self._clock.now())
             if step is None:
                 return None
-            occurrence = Occurrence(item.entry, step.due)
+            occurrence = Occurrence(item.entry, step.due, step.fires_at)
             path = self._outbox.path(occurrence)
             if step.fire and self._delivery.behind and not path.one_write:
                 self._timeline.arm(item, self._clock.now() + _BEHIND_WAIT)
@@ -174,10 +174,11 @@ class Firing:
             return plan(item.entry, item.due, now, self._patience, until=self._alarms.until)
         is_due, wait = cast(Polled, item.entry.recurrence).poll(item.cursor.due, now)
         if not is_due:
-            item.due = now + wait
-            self._alarms.ring(item, item.due)
+            item.wait_for(now + wait)
+            self._alarms.ring(item)
             return None
-        return Plan(max(whole_ms(now), item.cursor.due + _MILLISECOND))
+        due, paused = max(whole_ms(now), item.cursor.due + _MILLISECOND), item.entry.paused
+        return Plan(due, due, fire=not paused, skipped=int(paused), reason=Skip.PAUSED)
 
     def _bid(self, item: Item, step: Plan, occurrence: Occurrence, path: Path) -> Bid:
         """The claim of one step, with its message or its intent."""
@@ -190,13 +191,14 @@ class Firing:
             skipped=step.skipped,
         )
         if not step.fire:
-            return Bid(item, Claim(item.entry.name, item.cursor, wanted), occurrence, path, step.reason)
+            claim = Claim(item.entry.name, item.cursor, wanted, not_before=step.fires_at)
+            return Bid(item, claim, occurrence, path, step.reason)
         commands = None if path.user_code else self._outbox.render(occurrence, now=self._clock.now())
         if path.one_write:
-            claim = Claim(item.entry.name, item.cursor, wanted, commands or ())
+            claim = Claim(item.entry.name, item.cursor, wanted, commands or (), not_before=step.fires_at)
         else:
             intent = self._delivery.intend(occurrence, commands)
-            claim = Claim(item.entry.name, item.cursor, wanted, intent=intent)
+            claim = Claim(item.entry.name, item.cursor, wanted, intent=intent, not_before=step.fires_at)
         return Bid(item, claim, occurrence, path, step.reason)
 
     def _claim(self, batch: list[Bid]) -> None:
@@ -213,15 +215,14 @@ class Firing:
     # --- what became of a claim -----------------------------------------------------------------------------
 
     def _settle(self, bid: Bid, result: ClaimResult, now: datetime) -> None:
-        item, claim = bid.item, bid.claim
+        item = bid.item
         if result.status is ClaimStatus.WON:
             self._won(bid, now, result.detail)
         elif result.status is ClaimStatus.LOST:
             self._report.claim_lost()
             self._adopt(item, result.stored)
         elif result.status is ClaimStatus.EARLY:
-            assert claim.wanted is not None
-            self._timeline.arm(item, self._clock.now() + (claim.wanted.due - now))
+            self._timeline.arm(item, self._clock.now() + (bid.occurrence.fires_at - now))
         else:
             self._alarms.fail(item, result.detail)
 
@@ -234,7 +235,7 @@ class Firing:
         self._alarms.well(item)
         if item.cursor.fired == before.fired:
             return
-        self._report.fire(now - item.cursor.due, helped=item.rank == STANDBY)
+        self._report.fire(now - bid.occurrence.fires_at, helped=item.rank == STANDBY)
         self._outbox.sent(bid.occurrence)
         if detail:
             logger.error("Entry %r was fired only in part: %s", item.entry.name, detail)

@@ -258,7 +258,8 @@ class Claim:
     ``expected`` is ``None`` for "there is none" (an anchor), or a damaged row that is to be replaced;
     ``wanted`` is ``None`` to remove it (a swept tombstone).  ``intent`` is written together with the cursor.
     ``undoes`` is an intent that must still be stored, of this very attempt, and is removed: its message was
-    not sent and the cursor goes back.
+    not sent and the cursor goes back.  ``not_before`` is when its occurrence is to be fired; ``None`` is at
+    its due.
     """
 
     name: str
@@ -267,6 +268,7 @@ class Claim:
     commands: tuple[Command, ...] = ()
     intent: Intent | None = None
     undoes: Intent | None = None
+    not_before: datetime | None = None
 
     @property
     def size(self) -> int:
@@ -278,7 +280,7 @@ class Claim:
 class ClaimStatus(Enum):
     WON = "won"  #: the cursor is ``wanted``, by this claim or by an earlier try of the same one
     LOST = "lost"  #: the cursor is another one; the result carries it
-    EARLY = "early"  #: it fires or skips an occurrence that is not due yet by the server's time
+    EARLY = "early"  #: it fires or skips an occurrence that is not to be fired yet by the server's time
     FAILED = "failed"  #: this entry's commands were refused; nothing was pushed, the cursor stands
 
 

@@ -7,21 +7,24 @@ asked, and there is nothing to catch up.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol, Union, runtime_checkable
 
-__all__ = ["Nominal", "Polled", "Recurrence"]
+__all__ = ["Between", "Nominal", "Polled", "Recurrence"]
+
+_TICK = timedelta(milliseconds=1)
 
 
 @runtime_checkable
 class Nominal(Protocol):
     """A schedule whose dues follow from the last one."""
 
-    def following(self, last: datetime, after: datetime) -> datetime:
-        """The first due later than ``after``, on the grid that ``last`` belongs to.
+    def following(self, last: datetime, after: datetime) -> datetime | None:
+        """The first due later than ``after``, on the grid that ``last`` belongs to; ``None`` for none.
 
         ``last`` is the last nominal due (or the anchor) and ``after >= last``; both aware UTC, whole
-        milliseconds, and so is the result.  Raises ``EntryError`` if the schedule gives no later instant.
+        milliseconds, and so is the result.  Raises ``EntryError`` if the schedule cannot tell.
         """
         ...
 
@@ -43,3 +46,36 @@ class Polled(Protocol):
 
 
 Recurrence = Union[Nominal, Polled]
+
+
+@dataclass(frozen=True, slots=True)
+class Between:
+    """The dues of ``recurrence`` from ``start`` to ``end``, both included; ``None`` for no bound.
+
+    ``from_start``: its grid is that of an interval, and is counted from ``start``, which is the first due.
+    """
+
+    recurrence: Nominal
+    start: datetime | None
+    end: datetime | None
+    from_start: bool = False
+
+    def following(self, last: datetime, after: datetime) -> datetime | None:
+        if self.start is None:
+            due = self.recurrence.following(last, after)
+        elif after >= self.start:
+            due = self.recurrence.following(self.start if self.from_start else last, after)
+        elif self.from_start:
+            due = self.start
+        else:
+            due = self.recurrence.following(last, self.start - _TICK)
+        return None if due is None or (self.end is not None and due > self.end) else due
+
+    def latest(self, last: datetime, now: datetime) -> tuple[datetime, int] | None:
+        if self.end is not None:
+            now = min(now, self.end)
+        first = self.following(last, last)
+        if first is None or first > now:
+            return None
+        later = self.recurrence.latest(first, now)
+        return (first, 0) if later is None else (later[0], later[1] + 1)

@@ -28,6 +28,7 @@ class Skip(Enum):
     LATE = "late"  #: by its catch-up policy: a later one was fired in its place, or none so late is
     WINDOW = "window"  #: older than its entry's catch-up window
     DROPPED = "dropped"  #: claimed, not known to be sent, and delivery is at most once
+    PAUSED = "paused"  #: its entry was paused
     LEFT = "left"  #: claimed, and its entry left the catalog before it was sent
 
 

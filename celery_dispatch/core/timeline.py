@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from celery_dispatch.core.entry import Cursor, Entry, Occurrence
@@ -28,10 +28,10 @@ _SLACK = 1_000
 class Item:
     """An entry on this node's timeline.
 
-    ``polled`` says of which kind its recurrence is, ``due`` is the occurrence it waits for.  ``attempt`` is
-    a claim whose outcome is unknown.  ``failures`` counts errors in a row, for the backoff; ``order``
-    breaks ties among equal alarms and is negative on a standby, so that owner and standby begin at opposite
-    ends of the same queue.
+    ``polled`` says of which kind its recurrence is, ``due`` is the occurrence it waits for, ``fires_at`` when
+    that is to be fired; ``completed``: it waits for none.  ``attempt`` is a claim whose outcome is unknown.
+    ``failures`` counts errors in a row, for the backoff; ``order`` breaks ties among equal alarms and is
+    negative on a standby, so that owner and standby begin at opposite ends of the same queue.
     """
 
     entry: Entry
@@ -43,6 +43,20 @@ class Item:
     attempt: Bid | None = None
     failures: int = 0
     ticket: int = 0
+    completed: bool = False
+    fires_at: datetime = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.fires_at = self.due
+
+    def wait_for(self, due: datetime, fires_at: datetime | None = None) -> None:
+        """Wait for the occurrence of ``due``, which is fired then unless it is said when."""
+        self.due, self.fires_at, self.completed = due, fires_at or due, False
+
+    def complete(self) -> None:
+        """Wait for nothing: the cursor has passed the last occurrence."""
+        self.wait_for(self.cursor.due)
+        self.completed = True
 
 
 @dataclass(slots=True, eq=False)

@@ -120,6 +120,7 @@ def entry_document(detail: EntryDetail) -> Document:
         "options": sketch.options,
         "catch_up": entry.catch_up.value if entry is not None else None,
         "catch_up_window": window.total_seconds() if window is not None else None,
+        "asked": dict(entry.asked) if entry is not None else None,
         "cursor": _cursor(detail.cursor),
         "damaged": detail.stored.raw if isinstance(detail.stored, Damaged) else None,
         "next": dues_document(detail.dues),
@@ -127,12 +128,16 @@ def entry_document(detail: EntryDetail) -> Document:
 
 
 def dues_document(dues: Dues) -> Document:
-    """``{"name", "now", "assumed", "dues", "error"}``; ``assumed``: from now on, as it has no cursor."""
+    """``{"name", "now", "assumed", "dues", "fires_at", "error"}``.
+
+    ``assumed``: from now on, as it has no cursor.  ``fires_at`` is ``null`` for an entry without a jitter.
+    """
     return {
         "name": dues.name,
         "now": _time(dues.now),
         "assumed": dues.assumed,
         "dues": [_time(due) for due in dues.dues],
+        "fires_at": [_time(moment) for moment in dues.fires_at] or None,
         "error": dues.error,
     }
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 
-from celery_dispatch.core.entry import Catalog, Cursor, Entry
+from celery_dispatch.core.entry import Catalog, Cursor, Entry, Fence
 from celery_dispatch.core.ports import Damaged, Stored
 from celery_dispatch.core.recurrence import Nominal
 from celery_dispatch.errors import EntryError
@@ -55,17 +55,16 @@ class Bench:
             return replace(known, state=EntryState.FOREIGN, error=self.errors.get(name))
         try:
             next_due = self._next_due(entry, stored)
+            state, error_text = self._state(known, entry, stored, next_due)
         except EntryError as error:
             return replace(known, state=EntryState.ERROR, error=str(error))
-        state, error_text = self._state(known, entry, stored, next_due)
         return replace(known, state=state, next_due=next_due, error=error_text)
 
-    def grid(self, entry: Entry, stored: Stored) -> tuple[datetime, datetime] | None:
-        """The last due, and the instant that the next must be later than, if a cursor tells them."""
+    def goes_on_from(self, entry: Entry, stored: Stored) -> tuple[Cursor, Fence] | None:
+        """The cursor and the fence from which the entry goes on, if a cursor tells."""
         if not isinstance(stored, Cursor) or self._is_foreign(entry, stored):
             return None
-        fence = self.pool.fence
-        return stored.due, stored.base(entry.definition, fence) if fence is not None else stored.due
+        return stored, self.pool.fence or Fence("", stored.effective_from)
 
     def _known(self, name: str, entry: Entry | None, stored: Stored) -> EntryReport:
         """What does not depend on the state."""
@@ -97,11 +96,10 @@ class Bench:
         return isinstance(stored, Cursor) and stored.definition != entry.definition and not self.is_in_force
 
     def _next_due(self, entry: Entry, stored: Stored) -> datetime | None:
-        grid = self.grid(entry, stored)
-        if grid is None or not isinstance(entry.recurrence, Nominal):
+        known = self.goes_on_from(entry, stored)
+        if known is None or not isinstance(entry.recurrence, Nominal):
             return None
-        last, after = grid
-        return entry.recurrence.following(last, after)
+        return entry.next_due(*known)
 
     def _state(
         self, known: EntryReport, entry: Entry, stored: Stored, next_due: datetime | None
@@ -113,13 +111,17 @@ class Bench:
             return EntryState.UNANCHORED, None
         if stored.due > self.later + _AHEAD:
             return EntryState.AHEAD, f"Its cursor is {duration(stored.due - self.later)} in the future."
+        polled = not isinstance(entry.recurrence, Nominal)
+        if entry.has_fired_all(stored) or (next_due is None and not polled):
+            return EntryState.COMPLETED, None
         if next_due is None:
             return EntryState.POLLED if known.owner is not None else EntryState.WAITING, None
-        if next_due + self.patience < self.pool.now:
+        fires_at = entry.fires_at(next_due)
+        if fires_at + self.patience < self.pool.now:
             return EntryState.OVERDUE, None
         if known.owner is None:
             return EntryState.WAITING, None
-        return EntryState.DUE if next_due <= self.pool.now else EntryState.SCHEDULED, None
+        return EntryState.DUE if fires_at <= self.pool.now else EntryState.SCHEDULED, None
 
     def _conflict(self, entry: Entry, stored: Stored) -> str | None:
         fence = self.pool.fence

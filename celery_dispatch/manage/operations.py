@@ -11,12 +11,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from fnmatch import fnmatchcase
+from itertools import islice
 from statistics import median
 
 from celery_dispatch.core.clock import whole_ms
-from celery_dispatch.core.entry import Catalog, Cursor, Entry
+from celery_dispatch.core.entry import Catalog, Cursor, Entry, Fence, Occurrence
 from celery_dispatch.core.ports import Intents, Ledger, Pool, Stored
 from celery_dispatch.core.recurrence import Nominal
 from celery_dispatch.core.ring import Ranks, Ring
@@ -233,13 +234,21 @@ def _dues(bench: Bench, name: str, stored: Stored, count: int) -> Dues:
         return Dues(
             name, now, (), error="Its schedule only knows whether it is due now, not when it will be."
         )
-    grid = bench.grid(entry, stored)
-    last, after = grid or (whole_ms(now), whole_ms(now))
-    dues: list[datetime] = []
+    known, begin = bench.goes_on_from(entry, stored), whole_ms(now)
+    cursor, fence = known or (Cursor.anchor(entry.definition, begin, ""), Fence("", begin))
+    coming: list[Occurrence] = []
+    error = None
     try:
-        for _ in range(count):
-            last = after = entry.recurrence.following(last, after)
-            dues.append(last)
-    except EntryError as error:
-        return Dues(name, now, tuple(dues), assumed=grid is None, error=str(error))
-    return Dues(name, now, tuple(dues), assumed=grid is None)
+        coming.extend(islice(entry.coming(cursor, fence), count))
+    except EntryError as wrong:
+        error = str(wrong)
+    if error is None and len(coming) < count:
+        error = "No more are to come: its schedule, its end or its count is reached."
+    return Dues(
+        name,
+        now,
+        tuple(occurrence.due for occurrence in coming),
+        tuple(occurrence.fires_at for occurrence in coming) if entry.jitter else (),
+        assumed=known is None,
+        error=error,
+    )

@@ -24,6 +24,7 @@ _ENTRY_STYLES = {
     EntryState.SCHEDULED: "green",
     EntryState.DUE: "green",
     EntryState.POLLED: "green",
+    EntryState.COMPLETED: "dim",
     EntryState.TOMBSTONE: "dim",
     EntryState.OVERDUE: "bold red",
     EntryState.ERROR: "bold red",
@@ -94,6 +95,8 @@ def _definition(detail: EntryDetail) -> Iterable[tuple[str, Text]]:
     if entry is not None:
         window = f", not older than {duration(entry.catch_up_window)}" if entry.catch_up_window else ""
         yield "catch-up", Text(entry.catch_up.value + window)
+        for name in sorted(entry.asked.keys() - {"catch_up", "catch_up_window"}):
+            yield name.replace("_", " "), Text(printable(str(entry.asked[name])))
         yield "definition", Text(entry.definition)
 
 
@@ -121,8 +124,9 @@ def dues_view(dues: Dues, width: int) -> RenderableType:
     grid.add_column(justify="right", style="dim")
     grid.add_column(no_wrap=True)
     grid.add_column(no_wrap=True, justify="right")
-    for number, due in enumerate(dues.dues):
-        grid.add_row("next" if number == 0 else "", clock_time(due), relative(due, dues.now))
+    for number, (due, moment) in enumerate(zip(dues.dues, dues.fires_at or dues.dues)):
+        jittered = f"fired at {clock_time(moment)}" if dues.fires_at else ""
+        grid.add_row("next" if number == 0 else "", clock_time(due), relative(due, dues.now), jittered)
     if dues.dues:
         parts += [grid]
     if dues.error:

@@ -149,6 +149,7 @@ class EntryState(Enum):
     SCHEDULED = "scheduled"  #: its next due is to come, and a node owns it
     DUE = "due"  #: its due has come, and the handover is not over yet
     OVERDUE = "overdue"  #: nobody fired it within lease and handover
+    COMPLETED = "completed"  #: nothing is left to fire, by its schedule, end or count
     WAITING = "waiting"  #: no node owns it
     POLLED = "polled"  #: its schedule cannot tell the next due
     UNANCHORED = "not-anchored"  #: no node has taken it up yet
@@ -208,13 +209,14 @@ class EntryList:
 class Dues:
     """The next dues of one entry.
 
-    ``assumed``: it has no cursor yet, so they are counted from ``now``.  ``error`` says why there are fewer
-    than were asked for.
+    ``fires_at`` is when each is fired, if the entry has a jitter.  ``assumed``: it has no cursor yet, so they
+    are counted from ``now``.  ``error`` says why there are fewer than were asked for.
     """
 
     name: str
     now: datetime
     dues: tuple[datetime, ...]
+    fires_at: tuple[datetime, ...] = ()
     assumed: bool = False
     error: str | None = None
 

@@ -126,7 +126,7 @@ def check_claims(claims: Sequence[Claim], *, recovery: str) -> None:
 
 
 def not_before(claim: Claim) -> int:
-    """The ms before which the claim is early: the due of its occurrence; 0 if it is of none.
+    """The ms before which the claim is early: when its occurrence is to be fired; 0 if it is of none.
 
     An anchor is of none.  It begins where the config came into force, which a clock that was put back has not
     reached yet.
@@ -134,7 +134,7 @@ def not_before(claim: Claim) -> int:
     if claim.wanted is None:
         return 0
     moves = isinstance(claim.expected, Cursor) and claim.wanted.due > claim.expected.due
-    return to_ms(claim.wanted.due) if moves or claim.commands or claim.intent else 0
+    return to_ms(claim.not_before or claim.wanted.due) if moves or claim.commands or claim.intent else 0
 
 
 def _claimed(claim: Claim, letter: str, details: Iterator[str]) -> ClaimResult:

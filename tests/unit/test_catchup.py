@@ -34,36 +34,38 @@ def at(seconds: float) -> datetime:
 
 @pytest.mark.parametrize("catch_up", CatchUp)
 def test_within_the_handover_delay_everything_is_on_time(catch_up: CatchUp) -> None:
-    assert plan(entry(catch_up, window=0.1), at(1), at(1.5), PATIENCE) == Plan(at(1))
+    assert plan(entry(catch_up, window=0.1), at(1), at(1.5), PATIENCE) == Plan(at(1), at(1))
 
 
 def test_latest_fires_one_for_all_missed() -> None:
-    assert plan(entry(CatchUp.LATEST), at(1), at(60.9), PATIENCE) == Plan(at(60), skipped=59)
+    assert plan(entry(CatchUp.LATEST), at(1), at(60.9), PATIENCE) == Plan(at(60), at(60), skipped=59)
 
 
 def test_latest_of_one_missed_is_that_one() -> None:
-    assert plan(entry(CatchUp.LATEST), at(1), at(1.9), PATIENCE) == Plan(at(1))
+    assert plan(entry(CatchUp.LATEST), at(1), at(1.9), PATIENCE) == Plan(at(1), at(1))
 
 
 def test_latest_outside_the_window_is_skipped_with_the_rest() -> None:
     late = entry(CatchUp.LATEST, window=0.2)
-    assert plan(late, at(1), at(60.9), PATIENCE) == Plan(at(60), fire=False, skipped=60, reason=Skip.WINDOW)
+    assert plan(late, at(1), at(60.9), PATIENCE) == Plan(
+        at(60), at(60), fire=False, skipped=60, reason=Skip.WINDOW
+    )
 
 
 def test_all_fires_each_however_late() -> None:
-    assert plan(entry(CatchUp.ALL), at(1), at(9_999), PATIENCE) == Plan(at(1))
+    assert plan(entry(CatchUp.ALL), at(1), at(9_999), PATIENCE) == Plan(at(1), at(1))
 
 
 def test_all_skips_what_is_older_than_the_window_in_one_step() -> None:
     assert plan(entry(CatchUp.ALL, window=5), at(1), at(20.5), PATIENCE) == Plan(
-        at(15), fire=False, skipped=15, reason=Skip.WINDOW
+        at(15), at(15), fire=False, skipped=15, reason=Skip.WINDOW
     )
-    assert plan(entry(CatchUp.ALL, window=5), at(16), at(20.5), PATIENCE) == Plan(at(16))
+    assert plan(entry(CatchUp.ALL, window=5), at(16), at(20.5), PATIENCE) == Plan(at(16), at(16))
 
 
 def test_none_fires_what_is_not_later_than_lease_and_handover() -> None:
-    assert plan(entry(CatchUp.NONE), at(1), at(11.5), PATIENCE) == Plan(at(1))
-    assert plan(entry(CatchUp.NONE), at(1), at(11.6), PATIENCE) == Plan(at(1), fire=False, skipped=1)
+    assert plan(entry(CatchUp.NONE), at(1), at(11.5), PATIENCE) == Plan(at(1), at(1))
+    assert plan(entry(CatchUp.NONE), at(1), at(11.6), PATIENCE) == Plan(at(1), at(1), fire=False, skipped=1)
 
 
 @given(st.sampled_from(CatchUp), st.one_of(st.none(), st.integers(1, 40)), st.integers(0, 100_000))
@@ -85,4 +87,6 @@ def test_what_belongs_to_the_next_config_is_left_alone() -> None:
     for catch_up in (CatchUp.LATEST, CatchUp.ALL, CatchUp.NONE):
         planned = plan(entry(catch_up), at(1), at(60.9), PATIENCE, until=at(30))
         assert planned.due < at(30)
-    assert plan(entry(CatchUp.LATEST), at(1), at(60.9), PATIENCE, until=at(30)) == Plan(at(29), skipped=28)
+    assert plan(entry(CatchUp.LATEST), at(1), at(60.9), PATIENCE, until=at(30)) == Plan(
+        at(29), at(29), skipped=28
+    )

@@ -255,8 +255,8 @@ def test_document_of_an_entry_holds_that_of_the_list() -> None:
     }  # fmt: skip
     assert listed.items() <= shown.items()
     assert set(shown) - set(listed) == {
-        "now", "definition", "args", "kwargs", "options", "catch_up", "catch_up_window", "cursor", "damaged",
-        "next",
+        "now", "definition", "recurrence", "args", "kwargs", "options", "catch_up", "catch_up_window",
+        "asked", "cursor", "damaged", "next",
     }  # fmt: skip
     assert shown["next"] == dues_document(DETAIL.dues)
 

@@ -69,7 +69,7 @@ def test_skips_are_counted_in_all_and_by_reason(report: NodeReport) -> None:
     report.skip(3, Skip.LATE)
     report.skip(1, Skip.DROPPED)
     assert report.skipped == 4
-    assert report.skips == {Skip.LATE: 3, Skip.WINDOW: 0, Skip.DROPPED: 1, Skip.LEFT: 0}
+    assert report.skips == {Skip.LATE: 3, Skip.WINDOW: 0, Skip.DROPPED: 1, Skip.PAUSED: 0, Skip.LEFT: 0}
 
 
 def test_an_entry_in_error_is_news_once_and_counts_each_time(report: NodeReport) -> None:
