@@ -2,6 +2,10 @@
 
 from importlib.metadata import version
 
+from celery_dispatch.celery_bridge.codecs import ScheduleCodec
+from celery_dispatch.celery_bridge.kinds.at import at
+from celery_dispatch.celery_bridge.kinds.cron import cron
+from celery_dispatch.celery_bridge.kinds.rrule import rrule
 from celery_dispatch.config import Config
 from celery_dispatch.errors import (
     ConfigError,
@@ -23,8 +27,12 @@ __all__ = [
     "DispatchScheduler",
     "EntryError",
     "FencedError",
+    "ScheduleCodec",
     "StoreError",
     "StoreRefused",
     "StoreUnavailable",
     "__version__",
+    "at",
+    "cron",
+    "rrule",
 ]

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from celery_dispatch.address import Deployment, InvalidAddress, parse_address
 from celery_dispatch.celery_bridge.broker import is_redis, masked, redis_of
+from celery_dispatch.celery_bridge.codecs import ScheduleCodec, wrong_codec
 from celery_dispatch.core.entry import CatchUp
 from celery_dispatch.errors import ConfigError
 from celery_dispatch.given import GivenSettings
@@ -64,6 +65,7 @@ class Config:
     metrics_address: str = "127.0.0.1"
     report_interval: timedelta | None = None
     shadow: bool = False
+    schedule_codecs: Mapping[str, ScheduleCodec] = field(default_factory=dict)
 
     @property
     def at_most_once(self) -> bool:
@@ -183,6 +185,16 @@ def _options(value: object) -> Mapping[str, Any]:
     return MappingProxyType(dict(value))
 
 
+def _codecs(value: object) -> Mapping[str, ScheduleCodec]:
+    if not isinstance(value, Mapping):
+        raise InvalidValue("must be a dict such as {'lunar': ScheduleCodec(Lunar, to_json, from_json)}")
+    for kind, codec in value.items():
+        problem = wrong_codec(kind, codec)
+        if problem:
+            raise InvalidValue(problem)
+    return MappingProxyType(dict(value))
+
+
 def _redis_url(value: object) -> str:
     if not isinstance(value, str):
         raise InvalidValue("must be a URL such as 'redis://localhost:6379/0'")
@@ -210,6 +222,7 @@ _PARSERS: Mapping[str, Callable[[Any], Any]] = {
     "metrics_address": _text(_TOKEN, "without white space, such as '0.0.0.0'"),
     "report_interval": _duration(1, 86_400),
     "shadow": _switch,
+    "schedule_codecs": _codecs,
 }
 
 

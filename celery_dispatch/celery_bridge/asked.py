@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from celery.schedules import BaseSchedule, solar
 
 from celery_dispatch.celery_bridge.schedule_codec import ZoneClock
+from celery_dispatch.celery_bridge.stepped import Stepped
 from celery_dispatch.errors import EntryError
 
 if TYPE_CHECKING:
@@ -28,7 +29,6 @@ __all__ = ["Aligned", "Asked", "Pinned", "WallClock"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MILLISECOND = timedelta(milliseconds=1)
-_COUNTED = 1000  # dues of a gap that are counted by stepping
 _REMEMBERED = 64  # answers kept per schedule
 _CLOCK_CHANGE = timedelta(hours=3)  # longer than any change of a zone's offset but a change of its date
 _SAME_EVENT = timedelta(seconds=1)  # ephem finds one event up to 0.2 s apart from two starting points
@@ -96,60 +96,19 @@ def _zone(original: Any, app: Celery) -> tzinfo:
     return app.timezone
 
 
-class Asked:
+class Asked(Stepped):
     """Dues that only the schedule itself knows; asked from the instant they are looked for from."""
 
     def __init__(self, pinned: Pinned) -> None:
+        super().__init__()
         self._pinned = pinned
         self._memo: dict[datetime, datetime] = {}
-        self._found: dict[datetime, tuple[datetime, int, datetime]] = {}
 
     def following(self, last: datetime, after: datetime) -> datetime:
         due = self._ask(after)
         if isinstance(self._pinned.schedule, solar) and due - after <= _SAME_EVENT:
             due = self._ask(after + timedelta(minutes=30))  # the event that ``after`` itself is
         return self._later(due, after)
-
-    def latest(self, last: datetime, now: datetime) -> tuple[datetime, int] | None:
-        """Counts by stepping, up to 1,000; past that, the latest due is looked for from ``now`` backwards."""
-        known = self._found.get(last)
-        if known is None or not known[0] <= now < known[2]:
-            due = self.following(last, last)
-            if due > now:
-                return None
-            known = self._walk(last, due, now)
-            if len(self._found) >= _REMEMBERED:
-                self._found.clear()
-            self._found[last] = known
-        return known[0], known[1]
-
-    def _walk(self, last: datetime, due: datetime, now: datetime) -> tuple[datetime, int, datetime]:
-        """The latest due up to ``now``, how many from ``due`` on come before it, and the one after it."""
-        for passed in range(_COUNTED):
-            later = self.following(last, due)
-            if later > now:
-                return due, passed, later
-            due = later
-        due = self._nearest(last, due, now)
-        return due, _COUNTED, self.following(last, due)
-
-    def _nearest(self, last: datetime, due: datetime, now: datetime) -> datetime:
-        """The latest due up to ``now``, ``due`` being one of them: probes backwards, then halves."""
-        span, later = timedelta(minutes=1), now
-        while now - span > due:
-            found = self.following(last, now - span)
-            if found <= now:
-                due = found
-                break
-            later, span = now - span, span * 2
-        while later > due:
-            middle = due + (later - due) // 2 // _MILLISECOND * _MILLISECOND
-            found = self.following(last, middle)
-            if found > now:
-                later = middle
-            else:
-                due = found
-        return due
 
     def _ask(self, cursor: datetime) -> datetime:
         """The schedule's own answer for a run at ``cursor``, in UTC, whole milliseconds."""

@@ -66,7 +66,9 @@ class Definitions:
         policies = self._defaults if asked is None else policies_of(asked, self._config)
         fields["last_run_at"] = fields.get("last_run_at") or self._now
         if isinstance(fields.get("schedule"), Mapping):
-            fields["schedule"] = from_json(fields["schedule"], app=self._app)
+            fields["schedule"] = from_json(
+                fields["schedule"], app=self._app, codecs=self._config.schedule_codecs
+            )
         try:
             payload: Any = ScheduleEntry(**{**fields, "name": known, "app": self._app})
         except Exception as error:
@@ -86,7 +88,7 @@ class Definitions:
         )
         entry = Entry(
             name=known,
-            recurrence=bounded(self._recurrences.of(payload.schedule), policies),
+            recurrence=bounded(self._recurrences.of(payload.schedule, known), policies),
             definition=definition,
             catch_up=policies.catch_up,
             catch_up_window=self._window(payload.schedule, policies.catch_up_window),
@@ -111,7 +113,8 @@ class Definitions:
             "options": payload.options,
             "dispatch": {} if asked is None else policies_of(asked, self._config).document(),
         }
-        document: dict[str, object] = {"task": payload.task, "schedule": to_json(payload.schedule)}
+        schedule = to_json(payload.schedule, codecs=self._config.schedule_codecs)
+        document: dict[str, object] = {"task": payload.task, "schedule": schedule}
         document.update((field, plain(value, field)) for field, value in parts.items() if value)
         return document
 

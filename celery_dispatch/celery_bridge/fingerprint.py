@@ -23,6 +23,7 @@ from celery.beat import BeatLazyFunc
 from celery.schedules import BaseSchedule, crontab, schedule, solar
 from kombu.abstract import Object as KombuObject
 
+from celery_dispatch.celery_bridge.kinds.own import OwnSchedule
 from celery_dispatch.errors import EntryError
 
 if TYPE_CHECKING:
@@ -271,6 +272,8 @@ def _schedule(s: Any, budget: _Budget) -> list[object]:
     own = _canonical(nowfun, budget) if nowfun is not None else None
     if kind is schedule:
         return ["every", _canonical(s.run_every, budget), bool(s.relative), own]
+    if isinstance(s, OwnSchedule) and kind.is_due is OwnSchedule.is_due:
+        return [s.kind, _canonical(s.document(), budget)]
     if kind is crontab:
         fields = (s.minute, s.hour, s.day_of_week, s.day_of_month, s.month_of_year)
         return ["crontab", [sorted(numbers) for numbers in fields], own]

@@ -6,6 +6,7 @@ schedule                                recurrence
 number, timedelta, ``schedule``         ``Interval``: arithmetic on whole milliseconds
 ``crontab``                             ``WallClock``: celery's own answer, in the app's zone
 ``schedule(relative=True)``             ``Aligned``: celery's own answer, on the grid of the last due
+``cron``, ``rrule``, ``at``             ``WallTime``, or ``Once``: of this package, in a zone of their own
 ``solar``, classes with their own       ``Asked``: celery's own answer
 ``remaining_estimate``
 classes with their own ``is_due``       ``PolledSchedule``: asked on pool time
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from celery.schedules import BaseSchedule, crontab, schedule, solar
 
 from celery_dispatch.celery_bridge.asked import Aligned, Asked, Pinned, WallClock
+from celery_dispatch.celery_bridge.kinds.own import OwnSchedule
 from celery_dispatch.core.recurrence import Nominal, Polled
 from celery_dispatch.errors import EntryError
 
@@ -32,6 +34,7 @@ __all__ = ["Interval", "PolledSchedule", "Recurrences", "recurrence_of"]
 
 _MILLISECOND = timedelta(milliseconds=1)
 _SHORTEST_POLL = timedelta(milliseconds=10)
+_MOST_SHARED = 10_000  # schedules; of more, equal ones may have recurrences of their own
 _LONGEST_POLL = 300.0  # seconds; celery.beat's own
 _DEFAULT_IS_DUE = (BaseSchedule.is_due, schedule.is_due, crontab.is_due, solar.is_due)
 
@@ -48,22 +51,32 @@ class Recurrences:
         self._app = app
         self._known: dict[Hashable, tuple[Nominal | Polled, Any]] = {}
 
-    def of(self, schedule: Any) -> Nominal | Polled:
-        """The recurrence of ``schedule``, which stays untouched; ``EntryError`` if it cannot be one."""
-        key = _identity(schedule)
+    def of(self, schedule: Any, name: str = "") -> Nominal | Polled:
+        """The recurrence of ``schedule`` for the entry of this name; ``EntryError`` if it cannot be one.
+
+        The schedule stays untouched.
+        """
+        key = _identity(schedule, name)
         try:
             found = self._known.get(key)
         except TypeError:  # a field that cannot be hashed
             key = (type(schedule), id(schedule))
             found = self._known.get(key)
         if found is None:
-            found = (_make(schedule, self._app), schedule)  # holding it keeps its id from being used again
+            found = (
+                _make(schedule, self._app, name),
+                schedule,
+            )  # holding it keeps its id from being used again
+            if len(self._known) >= _MOST_SHARED:
+                self._known.clear()
             self._known[key] = found
         return found[0]
 
 
-def _identity(s: Any) -> Hashable:
+def _identity(s: Any, name: str) -> Hashable:
     kind = type(s)
+    if isinstance(s, OwnSchedule):
+        return s, None if s.is_shared() else name
     if kind is schedule:
         return kind, s.run_every, s.relative, s.nowfun
     if kind is crontab:
@@ -74,8 +87,10 @@ def _identity(s: Any) -> Hashable:
     return kind, id(s)
 
 
-def _make(s: Any, app: Celery) -> Nominal | Polled:
+def _make(s: Any, app: Celery, name: str) -> Nominal | Polled:
     kind = type(s)
+    if isinstance(s, OwnSchedule) and kind.is_due is OwnSchedule.is_due:
+        return s.recurrence(app.timezone, name)
     if not callable(getattr(s, "is_due", None)):
         raise EntryError(
             f"{s!r:.80} is no schedule; use seconds, a timedelta, crontab, solar or a class with is_due()"

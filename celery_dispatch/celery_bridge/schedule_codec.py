@@ -1,14 +1,19 @@
-"""Celery's own schedules as JSON, and back.
+"""Schedules as JSON, and back: Celery's own, those of this package, and classes that were given a codec.
 
 =============  =============================================================================================
 ``schedule``   ``{"kind": "interval", "every": 10, "relative": false}``; ``every`` in seconds
 ``crontab``    ``{"kind": "crontab", "minute": "*/5", "hour": [8, 20], "day_of_week": "mon-fri", …}``; fields
                as in Celery: a pattern, a number or a list of numbers, ``"*"`` if left out
 ``solar``      ``{"kind": "solar", "event": "sunset", "lat": 48.85, "lon": 2.35}``
+``cron``       ``{"kind": "cron", "expression": "0/10 * * * * *"}``, also ``gap`` and ``fold``
+``at``         ``{"kind": "at", "moment": "2026-03-01T08:00:00.000Z"}``
+``rrule``      ``{"kind": "rrule", "rule": "FREQ=MONTHLY;BYDAY=-1FR", "dtstart": "2026-01-05T09:00:00"}``,
+               also ``gap`` and ``fold``
+others         ``{"kind": …}`` with what the codec of ``dispatch_schedule_codecs[kind]`` writes
 =============  =============================================================================================
 
-An interval or a crontab may have a zone of its own, ``"timezone": "Europe/Paris"``; without one it is due in
-the zone of the app that asks it.  Nothing in a document is imported or called by name.
+All but ``solar`` and ``at`` may have a zone of their own, ``"timezone": "Europe/Paris"``; without one they
+are due in the zone of the app that asks.  Nothing in a document is imported or called by name.
 
 What JSON cannot carry is refused, never left out: subclasses, other classes, a clock of the user's (nowfun).
 """
@@ -20,6 +25,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import MappingProxyType
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -27,6 +33,13 @@ from celery import Celery
 from celery.exceptions import ImproperlyConfigured
 from celery.schedules import BaseSchedule, ParseException, crontab, schedule, solar
 
+from celery_dispatch.celery_bridge.codecs import ScheduleCodec
+from celery_dispatch.celery_bridge.kinds.at import at
+from celery_dispatch.celery_bridge.kinds.cron import cron
+from celery_dispatch.celery_bridge.kinds.own import OwnSchedule
+from celery_dispatch.celery_bridge.kinds.rrule import rrule
+from celery_dispatch.celery_bridge.moments import named_zone
+from celery_dispatch.celery_bridge.plain import plain
 from celery_dispatch.config import suggestion
 from celery_dispatch.errors import EntryError
 
@@ -40,6 +53,8 @@ _FIELDS = {
     "crontab": (*_CRON_FIELDS, "timezone"),
     "solar": ("event", "lat", "lon"),
 }
+_OWN: Mapping[str, type[OwnSchedule]] = {kind.kind: kind for kind in (cron, at, rrule)}
+_NONE: Mapping[str, ScheduleCodec] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +70,17 @@ class ZoneClock:
 # --- to JSON ------------------------------------------------------------------------------------------------
 
 
-def to_json(value: Any) -> dict[str, object]:
+def to_json(value: Any, *, codecs: Mapping[str, ScheduleCodec] = _NONE) -> dict[str, object]:
     """``value`` as a document of JSON's own types; ``EntryError`` where JSON cannot carry it.
 
     ``from_json`` makes an equal schedule of it, due at the same instants.
     """
     kind = type(value)
+    if isinstance(value, OwnSchedule) and _OWN.get(value.kind) is kind:
+        return {"kind": value.kind, **value.document()}
+    for name, codec in codecs.items():
+        if kind is codec.schedule:
+            return _custom(name, codec, value)
     if kind is schedule:
         return {"kind": "interval", "every": _seconds(value), "relative": bool(value.relative), **_own(value)}
     if kind is crontab:
@@ -71,8 +91,17 @@ def to_json(value: Any) -> dict[str, object]:
             raise _clock_of_its_own(value)
         return {"kind": "solar", "event": value.event, "lat": _plain(value.lat), "lon": _plain(value.lon)}
     raise EntryError(
-        f"a {kind.__qualname__} cannot be written as JSON; use schedule, crontab or solar itself"
+        f"a {kind.__qualname__} cannot be written as JSON; use one of {', '.join((*_FIELDS, *_OWN))}, or "
+        "give the class a codec in dispatch_schedule_codecs"
     )
+
+
+def _custom(kind: str, codec: ScheduleCodec, value: Any) -> dict[str, object]:
+    with _its_codec(kind):
+        document: object = codec.to_json(value)
+    if not isinstance(document, Mapping) or "kind" in document:
+        raise EntryError(f"the codec of {kind!r} wrote {document!r:.80}; let it write a dict without a kind")
+    return {"kind": kind, **{str(name): plain(each, str(name)) for name, each in document.items()}}
 
 
 def _seconds(value: Any) -> float:
@@ -121,7 +150,9 @@ def _clock_of_its_own(value: Any) -> EntryError:
 # --- from JSON ----------------------------------------------------------------------------------------------
 
 
-def from_json(document: object, *, app: Celery | None = None) -> BaseSchedule:
+def from_json(
+    document: object, *, app: Celery | None = None, codecs: Mapping[str, ScheduleCodec] = _NONE
+) -> BaseSchedule:
     """The schedule of ``app`` that ``document`` describes; ``EntryError`` naming the field that is wrong.
 
     Whether an interval can be scheduled (above zero, and such) is for ``recurrence_of`` to say.
@@ -129,18 +160,45 @@ def from_json(document: object, *, app: Celery | None = None) -> BaseSchedule:
     if not isinstance(document, Mapping):
         raise EntryError(f"a schedule is an object with a kind, not {document!r:.80}")
     kind = document.get("kind")
-    if not isinstance(kind, str) or kind not in _FIELDS:
-        raise EntryError(f"schedule kind = {kind!r:.80}: {_cure(kind, _FIELDS)}")
-    known = _FIELDS[kind]
+    if isinstance(kind, str) and kind in codecs:
+        return _from_custom(kind, codecs[kind], document)
+    if not isinstance(kind, str) or kind not in (*_FIELDS, *_OWN):
+        raise EntryError(f"schedule kind = {kind!r:.80}: {_cure(kind, (*_FIELDS, *_OWN, *codecs))}")
+    known = _OWN[kind].fields if kind in _OWN else _FIELDS[kind]
     for name in document:
         if name != "kind" and name not in known:
             raise EntryError(f"a schedule of kind {kind} has no field {name!r:.80}; {_cure(name, known)}")
+    if kind in _OWN:
+        return _OWN[kind].from_document({name: each for name, each in document.items() if name != "kind"})
     if "timezone" not in document:
         return _MAKERS[kind](document, {"app": app})
-    zone = _zone(document["timezone"])
+    zone = named_zone(document["timezone"])
     made = _MAKERS[kind](document, {"app": app, "nowfun": ZoneClock(zone)})
     vars(made)["tz"] = zone  # celery 5.7 reads a crontab's fields in this zone, whatever its clock says
     return made
+
+
+def _from_custom(kind: str, codec: ScheduleCodec, document: Mapping[str, Any]) -> BaseSchedule:
+    with _its_codec(kind):
+        made: BaseSchedule = codec.from_json(
+            {name: each for name, each in document.items() if name != "kind"}
+        )
+    if type(made) is not codec.schedule:
+        raise EntryError(
+            f"the codec of {kind!r} made a {type(made).__name__}, not a {codec.schedule.__name__}"
+        )
+    return made
+
+
+@contextmanager
+def _its_codec(kind: str) -> Iterator[None]:
+    """Whatever a user's codec raises, as an ``EntryError``."""
+    try:
+        yield
+    except EntryError:
+        raise
+    except Exception as error:
+        raise EntryError(f"the codec of {kind!r} failed: {error!r}") from error
 
 
 def _interval(document: Mapping[str, Any], own: Mapping[str, Any]) -> BaseSchedule:
@@ -198,15 +256,6 @@ def _number(document: Mapping[str, Any], name: str) -> float:
     if isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < math.inf:
         return value
     raise EntryError(f"{document['kind']} {name} = {value!r:.80}: use a number")
-
-
-def _zone(name: object) -> ZoneInfo:
-    try:
-        if isinstance(name, str):
-            return ZoneInfo(name)
-    except (KeyError, ValueError, OSError):  # no such zone, no such path, a directory of zones
-        pass
-    raise EntryError(f"timezone = {name!r:.80}: no such time zone; use a name such as 'Europe/Paris'")
 
 
 def _cure(given: object, known: Iterable[str]) -> str:

@@ -12,9 +12,11 @@ from typing import Any
 import pytest
 from celery import Celery
 from celery.exceptions import ImproperlyConfigured
+from celery.schedules import schedule
 from kombu import Connection
 
 from celery_dispatch.celery_bridge.broker import masked
+from celery_dispatch.celery_bridge.codecs import ScheduleCodec
 from celery_dispatch.config import Config
 from celery_dispatch.core.entry import CatchUp
 from celery_dispatch.errors import ConfigError
@@ -75,6 +77,7 @@ def test_every_setting_is_read() -> None:
         "metrics_port": 9_800,
         "metrics_address": "0.0.0.0",
         "report_interval": 60,
+        "schedule_codecs": {"own": ScheduleCodec(schedule, vars, lambda said: schedule(**said))},
     }
     read = config(**{f"dispatch_{name}": value for name, value in given.items()})
     assert read == Config(

@@ -11,6 +11,7 @@ import pytest
 
 from celery_dispatch.core.entry import Catalog, Cursor, Entry, Fence
 from celery_dispatch.core.ports import Damaged, Intent, Member, MemberState, PoolState, Stored
+from celery_dispatch.core.recurrence import Between
 from celery_dispatch.errors import EntryError, StoreUnavailable
 from celery_dispatch.manage.operations import (
     EntryFilter,
@@ -437,6 +438,38 @@ def test_dues_that_cannot_be_told_come_with_the_reason(recurrence: object) -> No
     assert dues is not None
     assert dues.dues == ()
     assert dues.error
+
+
+def test_dues_of_a_jittered_entry_come_with_when_they_are_fired_and_end_with_its_count() -> None:
+    one = replace(entry("x"), jitter=timedelta(seconds=5), count=10)
+    dues = read_dues(sources(one, rows={"x": replace(cursor(ago(4)), fired=8)}), "x", 3)
+    assert dues is not None and len(dues.dues) == 2
+    assert dues.fires_at == tuple(map(one.fires_at, dues.dues)) and dues.fires_at != dues.dues
+    assert dues.error == "No more are to come: its schedule, its end or its count is reached."
+
+
+@pytest.mark.parametrize(
+    "one",
+    [
+        replace(entry("x"), count=8),
+        entry("x", Between(Every(10), None, ago(4))),
+    ],
+)
+def test_entry_with_nothing_left_to_fire_is_completed(one: Entry) -> None:
+    made = sources(one, rows={"x": replace(cursor(ago(4)), fired=8)})
+    (report,) = read_entries(made, EntryFilter()).entries
+    assert (report.state, report.next_due) == (EntryState.COMPLETED, None)
+    assert not report.state.is_wrong
+
+
+def test_a_jittered_entry_is_overdue_only_after_its_jitter() -> None:
+    one = replace(entry("x", Every(1000)), jitter=timedelta(seconds=1000))
+    due = NOW - timedelta(seconds=12)
+    assert one.fires_at(due) > NOW
+    (report,) = read_entries(
+        sources(one, rows={"x": cursor(due - timedelta(seconds=1000))}), EntryFilter()
+    ).entries
+    assert report.state is EntryState.SCHEDULED
 
 
 def test_unknown_entry_is_none() -> None:

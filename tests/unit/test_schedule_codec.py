@@ -249,7 +249,7 @@ def test_what_json_cannot_carry_is_refused(value: Any, why: str) -> None:
         ([], "an object with a kind"),
         ({}, "kind = None: use interval, crontab, solar"),
         ({"kind": ["crontab"]}, "kind = "),
-        ({"kind": "cron"}, "did you mean 'crontab'"),
+        ({"kind": "crontabs"}, "did you mean 'crontab'"),
         ({"kind": "celery.schedules:crontab"}, "use interval, crontab, solar"),
         ({"kind": "interval"}, "interval every = None: use a number"),
         ({"kind": "interval", "every": "10"}, "interval every = '10'"),

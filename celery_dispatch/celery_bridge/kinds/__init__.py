@@ -1,0 +1,1 @@
+"""The kinds of schedule that this package adds to Celery's: ``cron``, ``at`` and ``rrule``."""
