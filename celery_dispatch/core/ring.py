@@ -17,17 +17,19 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import md5
-from itertools import chain, repeat
-from operator import sub
+from itertools import chain
+from operator import mul, sub
 
 from uhashring import HashRing
 
 __all__ = ["OTHER", "OWNER", "SLOTS", "STANDBY", "Ranks", "Ring", "slot_of"]
 
 SLOTS = 1 << 16
+_Point = tuple[int, int, str]  # where on the ring, the slot before which its run ends, its node
 _SLOT_SHIFT = 128 - 16  # uhashring's points are md5 digests read as 128-bit numbers
 
 OWNER, STANDBY, OTHER = 0, 1, 2
+_OF_OWNER, _OF_STANDBY, _OF_OTHER = (bytes([rank]) for rank in (OWNER, STANDBY, OTHER))
 
 
 def slot_of(name: str) -> int:
@@ -55,11 +57,11 @@ class Ranks:
     def of(self, node: str) -> bytes:
         """The rank of ``node`` in each slot: ``OWNER``, ``STANDBY`` or ``OTHER``."""
         me = self.nodes.index(node) if node in self.nodes else None
-        ranks = [
-            OWNER if owner == me else STANDBY if standby == me else OTHER
+        runs = [
+            _OF_OWNER if owner == me else _OF_STANDBY if standby == me else _OF_OTHER
             for owner, standby in zip(self.owners, self.standbys)
         ]
-        return bytes(chain.from_iterable(map(repeat, ranks, self._lengths())))
+        return b"".join(map(mul, runs, self._lengths()))
 
     def owner(self, name: str) -> str | None:
         """The owner of an entry, if any node is on the ring."""
@@ -86,42 +88,42 @@ class Ranks:
 
 
 class Ring:
-    """The ring over one pool after another; keeps its points, so that a small change is cheap."""
+    """Computes ranks; keeps the points of the nodes it was asked about last, so that a change is cheap.
+
+    A node that goes is followed in some milliseconds, for its entries wait for that.
+    """
 
     def __init__(self) -> None:
-        self._ring = HashRing()
-        self._points = 0
+        self._per_node = 0
+        self._points: dict[str, list[_Point]] = {}
 
     def ranks(self, hosts: Mapping[str, str]) -> Ranks:
         """Owner and standby of every slot over the nodes of ``hosts`` (node id → host).
 
         Depends on ``hosts`` alone, not on what was asked before.
         """
-        self._place(hosts)
         nodes = tuple(sorted(hosts))
         if not nodes:
             return Ranks(nodes, (SLOTS,), (-1,), (-1,))
         index = {node: i for i, node in enumerate(nodes)}
-        points = self._ring.get_points()
-        owners = [index[node] for _, node in points]
+        _, ends, names = zip(*self._placed(nodes))
+        owners = [index[node] for node in names]
         standbys = _successors(owners, [hosts[node] for node in nodes])
-        ends = [(point >> _SLOT_SHIFT) + 1 for point, _ in points]
         # Past the last point the ring begins anew.
         return Ranks(nodes, (*ends, SLOTS), (*owners, owners[0]), (*standbys, standbys[0]))
 
-    def _place(self, nodes: Iterable[str]) -> None:
-        wanted = sorted(nodes)
-        points = _points_per_node(len(wanted))
-        if points != self._points:
-            self._points = points
-            self._ring = HashRing(wanted, vnodes=points)
-            return
-        placed = set(self._ring.get_nodes())
-        for node in placed.difference(wanted):
-            self._ring.remove_node(node)
-        for node in wanted:
-            if node not in placed:
-                self._ring.add_node(node)
+    def _placed(self, nodes: Sequence[str]) -> list[_Point]:
+        """The points of all nodes, in ring order: sorted lists, which Python's sort merges."""
+        per_node = _points_per_node(len(nodes))
+        known = self._points if per_node == self._per_node else {}
+        self._per_node = per_node
+        self._points = {node: known.get(node) or _points_of(node, per_node) for node in nodes}
+        return sorted(chain.from_iterable(self._points.values()))
+
+
+def _points_of(node: str, count: int) -> list[_Point]:
+    points = HashRing([node], vnodes=count).get_points()
+    return [(point, (point >> _SLOT_SHIFT) + 1, node) for point, _ in points]
 
 
 def _successors(nodes: list[int], hosts: list[str]) -> list[int]:

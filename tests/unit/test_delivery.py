@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from celery_dispatch.core.entry import Cursor
+from celery_dispatch.core.entry import CatchUp, Cursor
 from celery_dispatch.core.ports import MemberState
 from celery_dispatch.core.report import Skip
 from celery_dispatch.errors import StoreUnavailable
-from tests.unit.world import HANDOVER, LEASE, Beat, World, catalog, entry, many
+from tests.unit.world import HANDOVER, LEASE, START, Beat, World, catalog, entry, many
 
 NAMES = [f"e{i}" for i in range(20)]
 #: Whether the broker is the store itself, and whether publishing runs user code.
@@ -38,6 +38,18 @@ def three(world: World, path: tuple[bool, bool], **options: Any) -> list[Beat]:
     world.run(2)
     assert all(beat.membership.state is MemberState.STEADY for beat in beats)
     return beats
+
+
+def _anchored(world: World) -> float:
+    assert world.anchor is not None
+    return (world.anchor - START).total_seconds()
+
+
+def _grid(world: World, names: list[str], every: float) -> list[tuple[str, float]]:
+    """All occurrences of entries up to now."""
+    anchor = _anchored(world)
+    count = int((world.seconds() - anchor) / every)
+    return [(name, round(anchor + every * k, 3)) for name in names for k in range(1, count + 1)]
 
 
 def complete(world: World, *, lag: float) -> None:
@@ -198,7 +210,7 @@ def test_a_pause_after_the_claim_does_not_send_what_others_took_over(
 # --- the broker ---------------------------------------------------------------------------------------------
 
 
-def test_an_hour_without_a_broker_leaves_at_most_one_batch_open(world: World) -> None:
+def test_without_a_broker_at_most_one_batch_of_a_node_is_open(world: World) -> None:
     beats = three(world, OTHER_BROKER, batch_size=5)
     world.store.broker_available = False
     world.run(30)
@@ -208,6 +220,37 @@ def test_an_hour_without_a_broker_leaves_at_most_one_batch_open(world: World) ->
     complete(world, lag=0.5)
     assert world.doubled() == []
     assert world.store.intents == {}
+
+
+def test_an_hour_without_a_broker_fills_no_redis_and_is_caught_up_by_policy(world: World) -> None:
+    names = {policy: [f"{policy.value}-{i}" for i in range(10)] for policy in CatchUp}
+    entries = [entry(name, 60.0, catch_up=policy) for policy, some in names.items() for name in some]
+    beats = [on(OTHER_BROKER, world.start(name, catalog(*entries), batch_size=5)) for name in "abc"]
+    world.run(90)
+    before, began = world.fired(), world.seconds()
+    world.store.broker_available = False
+    for _ in range(60):
+        world.run(60, step=0.1)
+        assert len(world.store.intents) <= 5 * len(beats)
+        assert set(world.store.members) == {"a", "b", "c"}
+    gone = world.seconds() - began
+    world.store.broker_available = True
+    world.run(20)
+    caught_up = world.fired() - before
+    missed = {
+        (name, due) for name, due in _grid(world, names[CatchUp.ALL], 60.0) if began <= due < began + gone
+    }
+    assert missed <= set(caught_up), "each of them, where the policy is all"
+    for name in names[CatchUp.LATEST]:
+        assert sum(fired == name for fired, _ in caught_up) <= 2, "the claimed one, and one for all missed"
+    for name in names[CatchUp.NONE]:
+        assert sum(fired == name for fired, _ in caught_up) <= 1, "the claimed one"
+    assert world.doubled() == []
+    assert world.store.intents == {}
+    for name in (*names[CatchUp.LATEST], *names[CatchUp.NONE]):
+        cursor = world.store.cursors[name]
+        assert isinstance(cursor, Cursor)
+        assert cursor.fired + cursor.skipped == int((world.seconds() - _anchored(world)) / 60), name
 
 
 def test_a_node_without_a_broker_leaves_the_ring_and_comes_back(world: World) -> None:

@@ -160,11 +160,11 @@ class World:
     def stop(self, name: str) -> None:
         self.beats.pop(name).membership.leave()
 
-    def run(self, seconds: float) -> None:
-        """Let time pass; every node beats and turns whenever it wants to."""
+    def run(self, seconds: float, *, step: float = STEP) -> None:
+        """Let time pass; every node beats and turns whenever it wants to, once a ``step`` at most."""
         until = self.clock.monotonic() + seconds
-        while self.clock.monotonic() < until - STEP / 2:
-            self.clock.advance(STEP)
+        while self.clock.monotonic() < until - step / 2:
+            self.clock.advance(step)
             for beat in list(self.beats.values()):
                 if not beat.paused:
                     self._let(beat)
