@@ -100,7 +100,7 @@ class Keeper:
         self.outage, self._failing_for = None, 0.0
         if changed:
             self._on_view()
-        return self._interval
+        return _GATHER if self._membership.unsettled else self._interval
 
     def _complain(self, error: StoreError) -> None:
         if self.outage is None or self._failing_for >= _REMIND:

@@ -4,6 +4,7 @@ A new view gives a node other ranks, or another fence.  What that changes is not
 slices, so that a large schedule never keeps the loop from firing:
 
 * an entry that is not this node's any more is dropped, one whose rank changed gets another alarm;
+* an entry whose owner has left is its standby's at once, before the new ring is known;
 * an entry that is newly its own, or that goes on under another fence, has its cursor read;
 * one without a cursor is anchored where its config comes into force, and one that was buried longer than the
   grace begins anew;
@@ -29,7 +30,7 @@ from celery_dispatch.core.ports import Claim, Damaged, Ledger, Stored
 from celery_dispatch.core.recovery import is_behind
 from celery_dispatch.core.recurrence import Polled
 from celery_dispatch.core.report import NodeReport
-from celery_dispatch.core.ring import OTHER, SLOTS, slot_of
+from celery_dispatch.core.ring import OTHER, OWNER, SLOTS, STANDBY, slot_of
 from celery_dispatch.core.sweep import GRACE
 from celery_dispatch.core.timeline import Item, Timeline
 
@@ -96,6 +97,18 @@ class Loading:
                 for name in names:
                     self._pending[name] = must_read or self._pending.get(name, False)
         self._mine = view.mine
+
+    def inherit(self, view: View) -> None:
+        """Be the owner of what this node stands by for and whose owner is gone, until the ring is a new one.
+
+        What cannot be looked through in a slice waits for that.
+        """
+        until = self._clock.monotonic() + _SLICE_SECONDS
+        for item in self._timeline if view.gone else ():
+            if item.rank == STANDBY and view.ranks.owner(item.entry.name) in view.gone:
+                self._alarms.re_rank(item, OWNER)
+            if self._clock.monotonic() > until:
+                break
 
     def turn(self, view: View) -> bool:
         """Bring a slice of the noted entries in line with the view; whether that was the last of them.

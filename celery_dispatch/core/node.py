@@ -240,6 +240,7 @@ class Node:
             self._alarms.under(view.own, until=view.until)
         self._loading.note(before, view)
         if view.own is not None:
+            self._loading.inherit(view)
             self._loading.re_rank(view)
         self._delivery.look()
         self._say(before, view)

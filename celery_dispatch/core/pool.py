@@ -11,6 +11,8 @@
   itself on the ring before the others do, so nobody lets go before somebody has taken over.
 * Only **steady** nodes that run the config in force and do not drain are on the ring.  (Where none is steady,
   all of them are.)
+* When nodes only left the ring, their standbys go first: the view names who is **gone** from a ring that is
+  still the old one, and a new one, which takes longer to compute the larger it is, comes with the next pulse.
 * A node that cannot reach the broker is **cut off** and leaves the ring while another can.
 * The lease is renewed only while the node's loop turns.  A loop that hangs for half a lease loses its place
   like a process that died, and has it back, under the same id, when it turns again.
@@ -95,7 +97,7 @@ class View:
     under (``None``: it fires nothing).  What is due from ``until`` on belongs to the next config, and the
     intents of what was due before ``due_from`` to live nodes of the one before: they alone may be able to
     make its messages.  ``mine`` is this node's rank in each of the ``SLOTS`` slots; all ``OTHER`` where it
-    fires nothing.
+    fires nothing.  ``gone`` are the nodes that have left the ring since ``ranks`` were computed.
     """
 
     fence: Fence | None
@@ -108,6 +110,7 @@ class View:
     members: tuple[Member, ...]
     ranks: Ranks
     mine: bytes
+    gone: frozenset[str] = frozenset()
 
     @property
     def in_force(self) -> bool:
@@ -157,6 +160,7 @@ class Membership:
         self.identity = identity
         self.view: View | None = None
         self.refused: StoreRefused | None = None
+        self.unsettled = False  # whether the ring is to be computed with the next pulse
         self._pool = pool
         self._clock = clock
         self._timing = timing
@@ -166,7 +170,8 @@ class Membership:
         self._merged = ""
         self._suspicious = False
         self._ring = Ring()
-        self._hosts: dict[str, str] = {}
+        self._hosts: Mapping[str, str] = {}
+        self._mine = b""
         self._ranks: Ranks | None = None
         self._epoch: str | None = None
         self._last: tuple[object, ...] = ()
@@ -265,7 +270,7 @@ class Membership:
     def _take(self, pulse: Pulse) -> bool:
         """Whether the pulse brings a new view."""
         said = (pulse.epoch, pulse.fence, pulse.before, pulse.identity, pulse.recovery)
-        if pulse.members is None and said == self._last:
+        if pulse.members is None and said == self._last and not self.unsettled:
             return False
         if pulse.members is not None:
             self._members = pulse.members
@@ -284,13 +289,12 @@ class Membership:
             self._remembered, self._remembered_before = pulse.fence, pulse.before
 
     def _look(self, pulse: Pulse) -> View:
-        me, role = self.identity.node, self._role(pulse)
+        role = self._role(pulse)
         own = {Role.IN_FORCE: pulse.fence, Role.OUTGOING: pulse.before}.get(role)
         hosts = {}
         if own is not None:
-            hosts = ring_hosts(self._members, own.config, identity=pulse.identity, joining=me)
-        if self._ranks is None or hosts != self._hosts:
-            self._hosts, self._ranks = hosts, self._ring.ranks(hosts)
+            hosts = ring_hosts(self._members, own.config, identity=pulse.identity, joining=self.identity.node)
+        ranks = self._reckon(hosts, own)
         return View(
             fence=pulse.fence,
             own=own,
@@ -300,9 +304,19 @@ class Membership:
             recovery=pulse.recovery,
             identity=pulse.identity,
             members=self._members,
-            ranks=self._ranks,
-            mine=self._ranks.of(me),
+            ranks=ranks,
+            mine=self._mine,
+            gone=frozenset(self._hosts.keys() - hosts.keys()),
         )
+
+    def _reckon(self, hosts: Mapping[str, str], own: Fence | None) -> Ranks:
+        """The ranks on the ring of ``hosts``; those of the last one, once, where nodes have only left it."""
+        only_left = self.view is not None and self.view.own == own and hosts.keys() < self._hosts.keys()
+        self.unsettled = only_left and not self.unsettled
+        if self._ranks is None or (hosts != self._hosts and not self.unsettled):
+            self._hosts, self._ranks = hosts, self._ring.ranks(hosts)
+            self._mine = self._ranks.of(self.identity.node)
+        return self._ranks
 
     def _has_outgoing(self, pulse: Pulse) -> bool:
         """Whether nodes are left that run the config before the one in force."""

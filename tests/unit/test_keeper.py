@@ -24,6 +24,7 @@ class Membership:
         self.left = 0
         self.fails = False
         self.changes = False
+        self.unsettled = False
 
     def beat(self) -> bool:
         self.beats += 1
@@ -113,6 +114,13 @@ def test_an_outage_is_retried_soon_and_told_once(caplog: pytest.LogCaptureFixtur
         membership.fails = False
         wait_until(lambda: "back in the pool" in caplog.text)
     assert caplog.text.count("is not in the pool") == 1
+
+
+def test_it_looks_again_soon_where_the_ring_is_not_settled() -> None:
+    membership = Membership()
+    membership.unsettled = True
+    with keeping(membership):
+        wait_until(lambda: membership.beats > 2)
 
 
 def test_stopping_leaves_the_pool_once_however_often_it_is_called() -> None:

@@ -73,6 +73,30 @@ def test_a_node_that_leaves_hands_over_at_once(world: World) -> None:
     check(world, lag=0.05)
 
 
+@pytest.mark.parametrize("also", ["", "b"], ids=["one", "two at once"])
+def test_standbys_go_before_the_ring_without_those_that_left_is_computed(world: World, also: str) -> None:
+    a, *_ = three(world)
+    assert world.anchor is not None
+    world.run(1 - (world.store.now() - world.anchor).total_seconds() % 1 - 0.01)
+    for name in f"c{also}":
+        world.stop(name)
+    world.run(0.01)
+    view = a.membership.view
+    assert view is not None
+    assert (view.gone, set(view.ranks.nodes)) == ({"c", *also}, {"a", "b", "c"})
+    stood_by = [
+        name for name in NAMES if view.ranks.owner(name) in view.gone and view.ranks.standby(name) == "a"
+    ]
+    assert stood_by
+    assert world.missing(stood_by, world.seconds()) == []
+    world.run(0.05)
+    view = a.membership.view
+    assert view is not None
+    assert (view.gone, view.ranks.nodes) == (set(), ("a",) if also else ("a", "b"))
+    world.run(3)
+    check(world, lag=0.05)
+
+
 def test_a_node_that_joins_has_loaded_its_share_before_it_says_so(world: World) -> None:
     three(world)
     new = world.start("d", many(20))

@@ -26,6 +26,7 @@ from celery_dispatch.testing import (
 
 START = datetime(2030, 1, 1, tzinfo=timezone.utc)
 HEARTBEAT, LEASE, HANDOVER = 2.0, 10.0, 0.5
+GATHER = 0.02
 STEP = 0.01
 
 
@@ -213,11 +214,12 @@ class World:
 
     def _let(self, beat: Beat) -> None:
         if self.clock.monotonic() >= beat.next_beat:
-            beat.next_beat = self.clock.monotonic() + HEARTBEAT
+            pause = HEARTBEAT
             try:
                 beat.membership.beat()
             except StoreError:
-                beat.next_beat = self.clock.monotonic() + 0.5
+                pause = 0.5
+            beat.next_beat = self.clock.monotonic() + (GATHER if beat.membership.unsettled else pause)
         beat.node.turn()
 
     def _new_token(self, size: int) -> str:
