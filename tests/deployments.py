@@ -6,12 +6,11 @@ Each is a context manager that ends what it started.  All listen on 127.0.0.1.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-import redis
 import trustme
 
 from celery_dispatch.redis_store.client import redis_client, translated
@@ -36,7 +35,7 @@ _DOWN = 400  #: ms without an answer until a master is thought to be down
 
 def asked(server: Server, *command: str | int) -> Any:
     """The answer of ``server`` to one command."""
-    client: Any = redis_client(server.url, {})
+    client: Any = redis_client(server.url, server.client_options)
     try:
         return client.execute_command(*command)
     finally:
@@ -49,7 +48,7 @@ def asked(server: Server, *command: str | int) -> Any:
 class _Sentinel(Server):
     """A Sentinel that watches ``master``; written to its directory, since it keeps what it learns there."""
 
-    def __init__(self, kind: str, directory: Path, master: Server) -> None:
+    def __init__(self, kind: str, directory: Path, master: Server, authority: Authority | None) -> None:
         super().__init__(kind, directory)
         path = directory / "sentinel.conf"
         path.write_text(
@@ -58,22 +57,30 @@ class _Sentinel(Server):
             f"sentinel down-after-milliseconds {MASTER} {_DOWN}\n"
             f"sentinel failover-timeout {MASTER} 3000\n"
         )
-        self._command = (self._command[0], str(path), "--sentinel")
+        tls = authority.arguments(self.port) if authority else ()
+        if tls:
+            self.url, self.client_options = f"rediss://127.0.0.1:{self.port}/0", master.client_options
+        self._command = (self._command[0], str(path), "--sentinel", *tls)
 
 
 class MasterAndReplica:
     """A master, its replica, and three Sentinels; ``url`` and ``options`` are those of a client."""
 
-    def __init__(self, kind: str, stack: ExitStack) -> None:
+    def __init__(self, kind: str, stack: ExitStack, authority: Authority | None) -> None:
         at_once = ("--repl-diskless-sync-delay", "0")
-        self.first = _started(stack, Server(kind, _directory(stack), options=at_once))
+        self.first = _started(stack, _server(kind, stack, authority, at_once))
         following = ("--replicaof", "127.0.0.1", str(self.first.port), *at_once)
-        self.second = _started(stack, Server(kind, _directory(stack), options=following))
+        self.second = _started(stack, _server(kind, stack, authority, following))
         wait_until(lambda: _has_replica(self.first), 15, "a replica")
-        self.sentinels = [_started(stack, _Sentinel(kind, _directory(stack), self.first)) for _ in range(3)]
+        self.sentinels = [
+            _started(stack, _Sentinel(kind, _directory(stack), self.first, authority)) for _ in range(3)
+        ]
         wait_until(lambda: all(map(self._sees_all, self.sentinels)), 15, "the Sentinels know each other")
         self.url = ";".join(f"sentinel://127.0.0.1:{sentinel.port}" for sentinel in self.sentinels)
         self.options: dict[str, Any] = {"master_name": MASTER}
+        if authority is not None:
+            trusted = {"ssl_ca_certs": authority.file}
+            self.options |= {**trusted, "sentinel_kwargs": {"ssl": True, **trusted}}
 
     @property
     def master(self) -> Server:
@@ -115,10 +122,12 @@ class MasterAndReplica:
 
 
 @contextmanager
-def sentinels_running(kind: str = "valkey") -> Iterator[MasterAndReplica]:
-    """A master, its replica and three Sentinels."""
+def sentinels_running(
+    kind: str = "valkey", *, authority: Authority | None = None
+) -> Iterator[MasterAndReplica]:
+    """A master, its replica and three Sentinels; all over TLS with an ``authority``, as ``redis`` only."""
     with ExitStack() as stack:
-        yield MasterAndReplica(kind, stack)
+        yield MasterAndReplica(kind, stack, authority)
 
 
 # --- Cluster ------------------------------------------------------------------------------------------------
@@ -127,10 +136,10 @@ def sentinels_running(kind: str = "valkey") -> Iterator[MasterAndReplica]:
 class ClusterOfServers:
     """Three masters with a third of the slots each, and one replica of the one that holds ``keys``."""
 
-    def __init__(self, kind: str, keys: Keys, stack: ExitStack) -> None:
+    def __init__(self, kind: str, keys: Keys, stack: ExitStack, authority: Authority | None) -> None:
         self._buses = [free_port() for _ in range(4)]
         self.servers = [
-            _started(stack, Server(kind, _directory(stack), options=_of_node(bus))) for bus in self._buses
+            _started(stack, _server(kind, stack, authority, _of_node(bus))) for bus in self._buses
         ]
         first, *others = self.servers
         for server, bus in zip(others, self._buses[1:]):
@@ -143,7 +152,10 @@ class ClusterOfServers:
         asked(self.replica, "CLUSTER", "REPLICATE", asked(self.owner, "CLUSTER", "MYID"))
         wait_until(lambda: _has_replica(self.owner), 20, "a replica")
         wait_until(lambda: all(map(_is_up, self.servers)), 20, "the Cluster serves")
-        self.url = "redis+cluster://" + ",".join(f"127.0.0.1:{server.port}" for server in self.servers[:3])
+        scheme = "rediss" if authority else "redis"
+        self.url = f"{scheme}+cluster://" + ",".join(
+            f"127.0.0.1:{server.port}" for server in self.servers[:3]
+        )
 
     def wait_for_promotion(self) -> None:
         """Until the replica is the owner."""
@@ -152,10 +164,12 @@ class ClusterOfServers:
 
 
 @contextmanager
-def cluster_running(kind: str = "valkey", *, keys: Keys) -> Iterator[ClusterOfServers]:
-    """A Cluster of three masters and a replica."""
+def cluster_running(
+    kind: str = "valkey", *, keys: Keys, authority: Authority | None = None
+) -> Iterator[ClusterOfServers]:
+    """A Cluster of three masters and a replica; all over TLS with an ``authority``, as ``redis`` only."""
     with ExitStack() as stack:
-        yield ClusterOfServers(kind, keys, stack)
+        yield ClusterOfServers(kind, keys, stack, authority)
 
 
 def _of_node(bus: int) -> Iterable[str]:
@@ -196,28 +210,36 @@ class Authority:
         issued.private_key_pem.write_to_path(key)
         return cert, key
 
+    def arguments(self, port: int, host: str = "127.0.0.1", *, clients: bool = False) -> tuple[str, ...]:
+        """What lets a redis-server speak TLS on ``port`` and nothing else, to replicas and nodes as well.
 
-class _TLSServer(Server):
-    """A server that only speaks TLS; ``options`` are those of a client that it and that trusts it accept."""
-
-    def __init__(
-        self, directory: Path, authority: Authority, *, host: str, clients: str, options: Mapping[str, Any]
-    ) -> None:
-        super().__init__("redis", directory)
-        cert, key = authority.certificate(host)
-        self.url = f"rediss://127.0.0.1:{self.port}/0"
-        self._options = {**options, "ssl_ca_certs": authority.file, "ssl_check_hostname": False}
-        self._command = (
-            *(*self._command, "--tls-port", str(self.port), "--port", "0", "--tls-auth-clients", clients),
-            *("--tls-cert-file", cert, "--tls-key-file", key, "--tls-ca-cert-file", authority.file),
+        ``clients``: they have to show a certificate.
+        """
+        cert, key = self.certificate(host)
+        return (
+            *("--port", "0", "--tls-port", str(port), "--tls-auth-clients", "yes" if clients else "no"),
+            *("--tls-cert-file", cert, "--tls-key-file", key, "--tls-ca-cert-file", self.file),
+            *("--tls-replication", "yes", "--tls-cluster", "yes"),
         )
 
-    def _serves(self, client: redis.Redis) -> bool:
-        own = redis_client(self.url, self._options)
-        try:
-            return super()._serves(own)
-        finally:
-            own.close()
+
+class _TLSServer(Server):
+    """A server that only speaks TLS; its clients trust ``authority``, and show a certificate, if any."""
+
+    def __init__(
+        self,
+        directory: Path,
+        authority: Authority,
+        *,
+        host: str = "127.0.0.1",
+        client: tuple[str, str] | None = None,
+        options: Iterable[str] = (),
+    ) -> None:
+        super().__init__("redis", directory, options=options)
+        self.url = f"rediss://127.0.0.1:{self.port}/0"
+        own = {"ssl_certfile": client[0], "ssl_keyfile": client[1]} if client else {}
+        self.client_options = {**own, "ssl_ca_certs": authority.file, "ssl_check_hostname": False}
+        self._command = (*self._command, *authority.arguments(self.port, host, clients=client is not None))
 
 
 @contextmanager
@@ -225,11 +247,8 @@ def tls_running(
     authority: Authority, *, host: str = "127.0.0.1", client: tuple[str, str] | None = None
 ) -> Iterator[Server]:
     """A redis-server with a certificate for ``host``; with ``client``, that of a client, it wants one."""
-    options = {"ssl_certfile": client[0], "ssl_keyfile": client[1]} if client else {}
     with ExitStack() as stack:
-        directory, clients = _directory(stack), "yes" if client else "no"
-        server = _TLSServer(directory, authority, host=host, clients=clients, options=options)
-        yield _started(stack, server)
+        yield _started(stack, _TLSServer(_directory(stack), authority, host=host, client=client))
 
 
 # --- users --------------------------------------------------------------------------------------------------
@@ -247,6 +266,14 @@ def granted(server: Server, rules: str, *, name: str = "someone") -> str:
 
 def _directory(stack: ExitStack) -> Path:
     return Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dispatch-server-")))
+
+
+def _server(kind: str, stack: ExitStack, authority: Authority | None, options: Iterable[str]) -> Server:
+    directory = _directory(stack)
+    if authority is None:
+        return Server(kind, directory, options=options)
+    assert kind == "redis", "the Valkey of the wheel speaks no TLS"
+    return _TLSServer(directory, authority, options=options)
 
 
 def _started(stack: ExitStack, server: Server) -> Any:

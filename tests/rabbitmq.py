@@ -24,21 +24,31 @@ __all__ = ["RabbitMQ", "running_rabbitmq"]
 
 _HOME = Path("/usr/lib/rabbitmq/bin")  # the scripts behind Debian's wrappers, which insist on a user
 _CONFIG = "disk_free_limit.absolute = 1MB\n"
+_TLS = """listeners.ssl.1 = 127.0.0.1:{}
+ssl_options.cacertfile = {}
+ssl_options.certfile = {}
+ssl_options.keyfile = {}
+"""
 _LOOPBACK = "-kernel inet_dist_use_interface {127,0,0,1}"
 
 
 class RabbitMQ:
-    """One broker, with the ``epmd`` that Erlang needs; keeps its port and directory when started again."""
+    """One broker, with the ``epmd`` that Erlang needs; keeps its port and directory when started again.
 
-    def __init__(self, directory: Path) -> None:
+    With the files of an authority, a certificate for localhost and its key it also speaks TLS: ``tls_port``.
+    """
+
+    def __init__(self, directory: Path, tls: tuple[str, str, str] | None = None) -> None:
         self.port = free_port()
+        self.tls_port = free_port() if tls else None
         self.url = f"amqp://guest:guest@127.0.0.1:{self.port}//"
         self._directory = directory
         self._epmd_port = free_port()
         self._environment = self._settings()
         self._epmd: subprocess.Popen[bytes] | None = None
         self._process: subprocess.Popen[bytes] | None = None
-        (directory / "rabbitmq.conf").write_text(_CONFIG)
+        settings = _TLS.format(self.tls_port, *tls) if tls else ""
+        (directory / "rabbitmq.conf").write_text(_CONFIG + settings)
         for empty in ("env.conf", "plugins"):
             (directory / empty).write_text("[]." if empty == "plugins" else "")
 
@@ -54,7 +64,7 @@ class RabbitMQ:
             self._epmd = self._run(_epmd(), *arguments)
             wait_until(lambda: self._epmd_listens(), what="epmd listens")
         self._process = self._run(str(_HOME / "rabbitmq-server"))
-        wait_until(self._serves, 60, f"RabbitMQ serves; see {self._directory}")
+        wait_until(self._serves, 110, f"RabbitMQ serves; see {self._directory}")
 
     def stop(self) -> None:
         """End it in order; nothing if it does not run."""
@@ -211,11 +221,11 @@ def _epmd() -> str:
 
 
 @contextmanager
-def running_rabbitmq() -> Iterator[RabbitMQ]:
+def running_rabbitmq(tls: tuple[str, str, str] | None = None) -> Iterator[RabbitMQ]:
     """A broker in a directory of its own; skips the test, or fails it under CI, where there is none."""
     _epmd()
     with tempfile.TemporaryDirectory(prefix="dispatch-rabbitmq-") as directory:
-        broker = RabbitMQ(Path(directory))
+        broker = RabbitMQ(Path(directory), tls)
         try:
             broker.start()
             yield broker

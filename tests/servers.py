@@ -12,10 +12,12 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import pytest
 import redis
@@ -49,7 +51,12 @@ def free_port() -> int:
 
 
 class Server:
-    """One server process; ``kind`` is one of ``KINDS``, ``options`` are further arguments of its command."""
+    """One server process; ``kind`` is one of ``KINDS``, ``options`` are further arguments of its command.
+
+    ``client_options`` are what a client needs beside the URL.
+    """
+
+    client_options: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(
         self, kind: str, directory: Path, *, appendonly: bool = False, options: Iterable[str] = ()
@@ -74,7 +81,7 @@ class Server:
         """Start, on the same port and directory as before, and wait until it serves."""
         with (self._directory / "server.log").open("ab") as log:
             self._process = subprocess.Popen(self._command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-        client = redis_client(self.url, {})
+        client = redis_client(self.url, self.client_options)
         try:
             wait_until(
                 lambda: self._serves(client), 10, f"{self.kind} serves; see {self._directory}/server.log"

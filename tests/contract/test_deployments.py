@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -20,6 +21,7 @@ from celery_dispatch.redis_store.listener import RedisListener
 from tests.contract.conftest import RedisWorld, settle
 from tests.deployments import (
     MASTER,
+    Authority,
     ClusterOfServers,
     MasterAndReplica,
     asked,
@@ -263,6 +265,21 @@ def test_a_replica_that_lagged_behind_is_not_claimed_on_before_it_recovered(
             world.ledger.claim(fence, [])
 
 
+def test_master_and_sentinels_may_speak_tls(beat: Beat, opened: Opened, tmp_path: Path) -> None:
+    with sentinels_running("redis", authority=Authority(tmp_path)) as group:
+        world = world_of(opened(group.url, group.options))
+        fence = settle(world, beat("a")).fence
+        assert fence is not None
+        fire(world, fence, "e")
+        wait_until(lambda: asked(group.replica, "HEXISTS", KEYS.cursor, "e"), what="it is copied")
+        group.promote_the_replica()
+        assert in_time(lambda: world.ledger.read(["e"]))[0] is not None
+
+        for wrong in ({**group.options, "sentinel_kwargs": {}}, {"master_name": MASTER}):
+            with pytest.raises(StoreUnavailable), translated():
+                opened(group.url, wrong).get("key")
+
+
 # --- Cluster ------------------------------------------------------------------------------------------------
 
 
@@ -357,6 +374,18 @@ def test_a_cluster_that_is_not_there_is_an_outage(opened: Opened) -> None:
     client = opened(f"redis+cluster://127.0.0.1:{free_port()},127.0.0.1:{free_port()}")
     with pytest.raises(StoreUnavailable, match="refused"), translated():
         client.get("key")
+
+
+def test_the_nodes_of_a_cluster_may_speak_tls(beat: Beat, opened: Opened, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    with cluster_running("redis", keys=KEYS, authority=authority) as cluster:
+        world = world_of(opened(cluster.url, {"ssl_ca_certs": authority.file}))
+        fence = settle(world, beat("a")).fence
+        assert fence is not None
+        fire(world, fence, "e")
+        assert asked(cluster.owner, "HEXISTS", KEYS.cursor, "e")
+        with pytest.raises(StoreRefused, match="TLS verification"), translated():
+            opened(cluster.url).get(KEYS.pool)
 
 
 def test_one_server_is_not_taken_for_a_cluster_nor_a_cluster_for_one_server(

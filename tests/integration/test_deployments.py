@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import ssl
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
@@ -17,6 +18,7 @@ from celery_dispatch.redis_store.keys import Keys
 from tests.deployments import MASTER, Authority, cluster_running, granted, sentinels_running, tls_running
 from tests.drills.cluster import Cluster, every
 from tests.drills.process import wait_until
+from tests.rabbitmq import running_rabbitmq
 from tests.servers import Server, running
 
 ENTRIES = every(6)
@@ -107,6 +109,24 @@ def test_a_beat_that_does_not_trust_the_server_says_so_and_waits(
         cluster = beats(server, {"broker_url": url, "broker_use_ssl": tls})
         wait_until(lambda: "certificate verify failed" in cluster.logs(), 20, why=cluster.logs)
         assert "Sending due task" not in cluster.logs()
+
+
+def test_beats_fire_over_amqps_with_verification(beats: Callable[..., Cluster], tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    files = (authority.file, *authority.certificate("localhost"))
+    with running("valkey") as server, running_rabbitmq(files) as broker:
+        url = f"amqps://guest:guest@localhost:{broker.tls_port}//"
+        tls = {"ca_certs": authority.file, "cert_reqs": ssl.CERT_REQUIRED, "server_hostname": "localhost"}
+        cluster = beats(server, {"broker_url": url, "broker_use_ssl": tls, "dispatch_redis_url": server.url})
+        taken: list[str] = []
+
+        def read() -> list[str]:
+            taken.extend(json.dumps({"headers": message.headers}) for message in broker.take("celery"))
+            return taken
+
+        wait_until(lambda: broker.has("celery"), 40, why=cluster.logs)
+        wait_for(read, 5, cluster)
+        check(read, cluster)
 
 
 def test_beats_fire_over_a_socket(beats: Callable[..., Cluster], tmp_path: Path) -> None:
