@@ -673,9 +673,9 @@ def test_turns_stay_short_while_a_large_pool_changes(world: World) -> None:
     beat.membership.beat()
     turns = []
     while not turns or beat.report.loading:
-        began = time.perf_counter()
+        began = time.process_time()  # the machine may be busy
         beat.node.turn()
-        turns.append(time.perf_counter() - began)
+        turns.append(time.process_time() - began)
     assert max(turns) < 2.0, "a turn must not work through the whole schedule"
     assert beat.report.owned < 2_000
     assert max(pages) <= 500
