@@ -24,6 +24,7 @@ from celery_dispatch.celery_bridge.messages import Capture
 from celery_dispatch.celery_bridge.outages import is_outage, is_refusal, is_refused_login
 from celery_dispatch.celery_bridge.publishing import PlainPublisher, Publisher, RedisPublisher, unknown
 from celery_dispatch.celery_bridge.rendering import payload_of, prepared, rfc3339, task_id
+from celery_dispatch.celery_bridge.stencils import Stencils
 from celery_dispatch.celery_bridge.user_code import UserCode
 from celery_dispatch.core.entry import Occurrence
 from celery_dispatch.core.ports import Command, Path, Publication
@@ -65,6 +66,7 @@ class CeleryOutbox:
         self._decide_same_store = same_store
         self._timeout = timeout
         self._user_code = UserCode(app, scheduler)
+        self._stencils = Stencils(app, key_prefix=key_prefix)
         self._plain_path = Path(False, False, _ELSEWHERE)
         self._capture: Capture | None = None
         self._publisher: Publisher | None = None
@@ -166,6 +168,17 @@ class CeleryOutbox:
         """
         if self._publisher is None:
             self.connect()
+        assert self._capture is not None
+        if not self._capture.speaks_redis or self._user_code.of(payload_of(occurrence)):
+            return self._built(occurrence, now)
+        commands = self._stencils.message(occurrence, now)
+        if commands is None:
+            commands = self._built(occurrence, now)
+            self._stencils.learn(occurrence, now, commands)
+        return commands
+
+    def _built(self, occurrence: Occurrence, now: datetime) -> tuple[Command, ...]:
+        """The message as Celery builds it."""
         try:
             return self._captured(occurrence, now)
         except Exception as error:

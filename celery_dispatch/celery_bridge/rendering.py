@@ -12,15 +12,18 @@ import copy
 import numbers
 from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
+from hashlib import sha1
 from typing import Any
-from uuid import NAMESPACE_URL, uuid5
+from uuid import NAMESPACE_URL
 
 from celery.beat import ScheduleEntry
 
 from celery_dispatch.core.entry import Occurrence
 from celery_dispatch.errors import EntryError
 
-__all__ = ["payload_of", "prepared", "rfc3339", "task_id"]
+__all__ = ["TaskIds", "payload_of", "prepared", "rfc3339", "task_id", "uuid_text"]
+
+_VARIANTS = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 
 def rfc3339(moment: datetime) -> str:
@@ -30,7 +33,26 @@ def rfc3339(moment: datetime) -> str:
 
 def task_id(key_prefix: str, entry: str, due: datetime) -> str:
     """The id of an occurrence's message, equal whoever sends it."""
-    return str(uuid5(NAMESPACE_URL, f"{key_prefix}\n{entry}\n{rfc3339(due)}"))
+    return TaskIds(key_prefix).of(entry, rfc3339(due))
+
+
+class TaskIds:
+    """The ids of one key prefix: ``uuid5`` of prefix, entry and due, at a fraction of its cost."""
+
+    def __init__(self, key_prefix: str) -> None:
+        self._begun = sha1(NAMESPACE_URL.bytes + f"{key_prefix}\n".encode(), usedforsecurity=False)
+
+    def of(self, entry: str, due: str) -> str:
+        """The id for a due as ``rfc3339`` writes it."""
+        digest = self._begun.copy()
+        digest.update(f"{entry}\n{due}".encode())
+        return uuid_text(digest.hexdigest(), version=5)
+
+
+def uuid_text(digits: str, *, version: int) -> str:
+    """A UUID of RFC 9562 made of hexadecimal digits, of which the first 32 count."""
+    variant = _VARIANTS[digits[16]]
+    return f"{digits[:8]}-{digits[8:12]}-{version}{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:32]}"
 
 
 def payload_of(occurrence: Occurrence) -> ScheduleEntry:
