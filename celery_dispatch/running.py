@@ -49,6 +49,7 @@ __all__ = ["Running"]
 
 logger = logging.getLogger(__name__)
 
+_COLLECT_EVERY = (20_000, 20, 20)  # a batch makes and drops thousands of objects, none of them in a cycle
 _RETRY = 0.5  # seconds between tries to reach Redis and the broker at start
 _DISCLOSE = 6 * 3600.0  # seconds until it is said again what this config is made of
 _LONGEST_CONFIRM = 5.0  # seconds that a batch waits for the broker's word
@@ -193,6 +194,7 @@ class Running:
         # App and schedule are here for good.  The collector would go through all of them whenever the ring is
         # computed, while entries whose owner has just left wait for it.
         gc.freeze()
+        gc.set_threshold(*_COLLECT_EVERY)
         self._membership.turned()
         self._keeper.start()
         self._joined = True

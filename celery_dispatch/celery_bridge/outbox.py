@@ -68,6 +68,7 @@ class CeleryOutbox:
         self._user_code = UserCode(app, scheduler)
         self._stencils = Stencils(app, key_prefix=key_prefix)
         self._plain_path = Path(False, False, _ELSEWHERE)
+        self._on_redis = False
         self._capture: Capture | None = None
         self._publisher: Publisher | None = None
         self._producer: Any = None
@@ -121,6 +122,7 @@ class CeleryOutbox:
             connection.maybe_switch_next()
             raise self._translated(error) from error
         self._publisher = publisher
+        self._on_redis = capture.speaks_redis
         self._plain_path = Path(same_store, False, "" if same_store else _ELSEWHERE)
 
     def _drop(self) -> None:
@@ -168,8 +170,7 @@ class CeleryOutbox:
         """
         if self._publisher is None:
             self.connect()
-        assert self._capture is not None
-        if not self._capture.speaks_redis or self._user_code.of(payload_of(occurrence)):
+        if not self._on_redis or self._user_code.of(payload_of(occurrence)):
             return self._built(occurrence, now)
         commands = self._stencils.message(occurrence, now)
         if commands is None:
@@ -248,7 +249,7 @@ class CeleryOutbox:
         return self._publisher.publish(messages)
 
     def sent(self, occurrence: Occurrence) -> None:
-        if not self._user_code.wraps_sending:  # apply_entry has said so itself
+        if beat_logger.isEnabledFor(logging.INFO) and not self._user_code.wraps_sending:  # it said so itself
             entry = payload_of(occurrence)
             beat_logger.info("Scheduler: Sending due task %s (%s)", entry.name, entry.task)
 

@@ -29,6 +29,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from json import loads
+from json.encoder import encode_basestring_ascii
 from operator import itemgetter
 from secrets import token_hex
 from typing import Any, cast
@@ -143,6 +144,8 @@ class Stencils:
         self._task_ids = TaskIds(key_prefix)
         self._letters: dict[str, _Letter | ScheduleEntry] = {}  # a payload where it has no shape
         self._shapes: dict[str, _Stencil | None] = {}  # None where no stencil can be cut
+        self._limits: dict[str, Any] = {}  # of how arguments are shown
+        self._tasks: Mapping[str | None, object] = {}  # the registry: it sees what is added
         self._until = 0.0
         self._tags: list[str] = []
         self._due: tuple[datetime | None, str] = (None, "")
@@ -152,6 +155,9 @@ class Stencils:
         if time.monotonic() > self._until:
             self._shapes.clear()
             self._until = time.monotonic() + _AGE
+            self._tasks = self._app.tasks
+            levels = getattr(self._app.conf, "task_repr_maxlevels", None)  # since Celery 5.7
+            self._limits = {} if levels is None else {"maxlevels": levels}
         letter = self._letter(occurrence)
         if letter is None:
             return None
@@ -215,7 +221,7 @@ class Stencils:
 
     def _letter(self, occurrence: Occurrence) -> _Letter | None:
         name, payload = occurrence.entry.name, payload_of(occurrence)
-        known, task = self._letters.get(name), self._app.tasks.get(payload.task)
+        known, task = self._letters.get(name), self._tasks.get(payload.task)
         if isinstance(known, _Letter) and known.payload is payload and known.task is task:
             return known
         if known is payload:
@@ -248,11 +254,9 @@ class Stencils:
         ttl = str(expires // _MILLISECOND) if expires else ""
         return _Letter(payload, task, f"{payload.task} {options!r}", words, countdown, expires, ttl)
 
-    def _shown(self, value: object, most: int) -> str:
+    def _shown(self, value: Any, most: int) -> str:
         """Arguments as Celery shows them to people."""
-        levels = getattr(self._app.conf, "task_repr_maxlevels", None)  # since Celery 5.7
-        limits = {} if levels is None else {"maxlevels": levels}
-        return str(saferepr(value, most, **limits))
+        return str(saferepr(value, most, **self._limits) if value else value)
 
 
 # --- what can be prepared -----------------------------------------------------------------------------------
@@ -295,7 +299,7 @@ def _span(seconds: float | None) -> timedelta | None:
 
 def _quoted(text: str) -> str:
     """``text`` as it stands between the quotes of JSON."""
-    return str(json.dumps(text))[1:-1]
+    return encode_basestring_ascii(text)[1:-1]
 
 
 # --- cutting ------------------------------------------------------------------------------------------------

@@ -34,14 +34,18 @@ class UserCode:
         self._scheduler = scheduler
         self._common = ""
         self._of_tasks: dict[str, str] = {}
+        self._last: tuple[ScheduleEntry | None, str] = (None, "")  # asked for twice in a row
         self._until = 0.0
         self._wraps_sending = False
 
     def of(self, payload: ScheduleEntry) -> str:
         """What of the user's runs when ``payload`` is published, in words; empty if nothing does."""
         self._look()
-        if self._common:
-            return self._common
+        if self._last[0] is not payload:
+            self._last = (payload, self._common or self._of_one(payload))
+        return self._last[1]
+
+    def _of_one(self, payload: ScheduleEntry) -> str:
         name = payload.task or ""
         found = self._of_tasks.get(name)
         if found is None:
@@ -60,6 +64,7 @@ class UserCode:
         if now < self._until:
             return
         self._of_tasks.clear()
+        self._last = (None, "")
         self._wraps_sending = not _is_own(self._scheduler.apply_entry, "celery.beat")
         try:
             self._common = next(self._of_all(), "")

@@ -3,21 +3,26 @@
 A pass pops what is due and works through it in batches.  Per batch:
 
 1. *Ask* the ledger about items that another node may have dealt with: those of which this node is the
-   standby, those that are late or from before a switch, and those whose last claim has an unknown outcome.
-   One read, no write.
+   standby, those from before a switch, those whose last claim has an unknown outcome, and, while this node
+   meets another one, those that are late.  One read, no write.
 2. *Prepare* a claim for each that is still open: which occurrence (``catchup``), and its message (the
    outbox), unless making it runs code of the user.
 3. *Claim* them in one step.  Won: the message is on the broker, or an intent is written and the message
    delivered now (``delivery``).  Lost: the cursor that came back is the truth.
 
-The next dues are reckoned after the last batch of the pass, so that cron arithmetic does not stand between
-a due and its message.
+While the ledger carries out one batch, the next is asked for and prepared; it is sent when the outcome of the
+first is known and dealt with, so that never more than one is unknown.  A batch that was prepared and not sent
+has done nothing.
+
+The next dues are *reckoned* after the pass, a slice at a time, and what has become due meanwhile goes first:
+cron arithmetic does not stand between a due and its message.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from typing import cast
 
@@ -50,6 +55,7 @@ logger = logging.getLogger(__name__)
 _PASS = 1.0  # seconds after which a pass makes way for the rest of the turn
 _BATCH_BYTES = 1_000_000
 _BATCH_SECONDS = 0.1
+_RECKON_SECONDS = 0.02
 _BEHIND_WAIT = timedelta(milliseconds=50)  # until a look whether more can be claimed that takes two steps
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -90,47 +96,85 @@ class Firing:
         self._report = report
         self._patience = patience
         self._batch_size = batch_size
+        self._popped: deque[Item] = deque()  # their next dues are to be reckoned
+        self._waiting: deque[Item] = deque()  # due and open; only during a pass
+        self._contended = False  # another node had claimed some of the last batch
 
     # --- the pass -------------------------------------------------------------------------------------------
+
+    @property
+    def done(self) -> bool:
+        """Whether no next due is left to be reckoned."""
+        return not self._popped
 
     def fire(self) -> None:
         """One pass over everything that is due now.  Raises ``StoreError`` and ``FencedError``."""
         ends = self._clock.monotonic() + _PASS
-        now = self._clock.now()
-        popped: list[Item] = []
         try:
-            while self._clock.monotonic() < ends and not self.suspicious:
-                items = self._timeline.pop_due(now, self._batch_size)
-                if not items:
-                    break
-                popped += items
-                self._fire_batch(items, ends)
+            batch = self._next_batch(ends)
+            while batch and not self.suspicious:
+                batch = self._fire_batch(batch, ends)
         finally:
-            for item in popped:
-                if not item.ticket:
-                    self._alarms.reckon(item)
+            for item in self._waiting:  # it was not its turn
+                self._alarms.ring(item)
+            self._waiting.clear()
+        self._reckon()
 
-    def _fire_batch(self, items: list[Item], ends: float) -> None:
-        """Work through ``items``, or as many as can be by ``ends``, in monotonic seconds."""
-        began, size = self._clock.monotonic(), 0
-        batch: list[Bid] = []
-        for item in self._ask(items):
-            bid = self._prepare(item)
-            if bid is None:
-                continue
-            batch.append(bid)
-            size += bid.claim.size
+    def _next_batch(self, ends: float) -> list[Bid]:
+        """Claims for what is due, as many as may go out at once; none after ``ends``, monotonic seconds."""
+        began, size, batch = self._clock.monotonic(), 0, list[Bid]()
+        while began < ends and len(batch) < self._batch_size and self._next_waiting():
+            bid = self._prepare(self._waiting.popleft())
+            if bid is not None:
+                batch.append(bid)
+                size += bid.claim.size
             if size >= _BATCH_BYTES or self._clock.monotonic() - began >= _BATCH_SECONDS:
-                self._claim(batch)
-                began, size, batch = self._clock.monotonic(), 0, []
-                if began > ends:
-                    return
-        if batch:
-            self._claim(batch)
+                break
+        return batch
+
+    def _next_waiting(self) -> bool:
+        """Whether something is waiting to be prepared; what is due and still open waits."""
+        while not self._waiting and not self.suspicious:
+            items = self._timeline.pop_due(self._clock.now(), self._batch_size)
+            if not items:
+                break
+            self._popped.extend(items)
+            self._waiting.extend(self._ask(items))
+        return bool(self._waiting)
+
+    def _fire_batch(self, batch: list[Bid], ends: float) -> list[Bid]:
+        """Claim a batch and deal with what became of it; the next batch.
+
+        That is prepared while the ledger works, unless messages of this one must be delivered before.
+        """
+        began, ahead = self._clock.monotonic(), _Ahead(lambda: self._next_batch(ends))
+        one_write = all(bid.claim.intent is None for bid in batch)
+        for bid in batch:
+            bid.item.attempt = bid
+        claims = [bid.claim for bid in batch]
+        reply = self._ledger.claim(self._alarms.fence, claims, meanwhile=ahead.prepare if one_write else None)
+        for bid, result in zip(batch, reply.results):
+            bid.item.attempt = None
+            self._settle(bid, result, reply.now)
+        if not one_write:
+            won = [bid for bid, result in zip(batch, reply.results) if result.status is ClaimStatus.WON]
+            self._deliver([bid for bid in won if bid.claim.intent is not None], began)
+        self._contended = any(result.status is ClaimStatus.LOST for result in reply.results)
+        return ahead.take()
+
+    def _reckon(self) -> None:
+        """Compute next dues, for a while: what is due goes first."""
+        until = self._clock.monotonic() + _RECKON_SECONDS
+        while self._popped and self._clock.monotonic() < until:
+            item = self._popped.popleft()
+            if not item.ticket and self._timeline.get(item.entry.name) is item:
+                self._alarms.reckon(item)
 
     def _ask(self, items: list[Item]) -> Iterable[Item]:
         """Those of ``items`` that are still open; the others take over the cursor that the ledger has."""
-        late = max(self._clock.now() - self._patience.handover, self._alarms.fence.since)
+        late = self._alarms.fence.since
+        if self._contended:
+            late = max(late, self._clock.now() - self._patience.handover)
         doubtful = [item for item in items if item.rank == STANDBY or item.fires_at < late or item.attempt]
         if not doubtful:
             return items
@@ -154,15 +198,16 @@ class Firing:
         try:
             if item.cursor.conflicts(item.entry.definition, self._alarms.fence):
                 raise EntryError(_CONFLICT)
-            step = self._plan(item, self._clock.now())
+            now = self._clock.now()
+            step = self._plan(item, now)
             if step is None:
                 return None
             occurrence = Occurrence(item.entry, step.due, step.fires_at)
             path = self._outbox.path(occurrence)
             if step.fire and self._delivery.behind and not path.one_write:
-                self._timeline.arm(item, self._clock.now() + _BEHIND_WAIT)
+                self._timeline.arm(item, now + _BEHIND_WAIT)
                 return None
-            return self._bid(item, step, occurrence, path)
+            return self._bid(item, step, occurrence, path, now)
         except StoreError:
             raise
         except Exception as error:  # whatever it is, it is this entry's and no other's
@@ -180,7 +225,7 @@ class Firing:
         due, paused = max(whole_ms(now), item.cursor.due + _MILLISECOND), item.entry.paused
         return Plan(due, due, fire=not paused, skipped=int(paused), reason=Skip.PAUSED)
 
-    def _bid(self, item: Item, step: Plan, occurrence: Occurrence, path: Path) -> Bid:
+    def _bid(self, item: Item, step: Plan, occurrence: Occurrence, path: Path, now: datetime) -> Bid:
         """The claim of one step, with its message or its intent."""
         wanted = item.cursor.advance(
             step.due,
@@ -193,24 +238,13 @@ class Firing:
         if not step.fire:
             claim = Claim(item.entry.name, item.cursor, wanted, not_before=step.fires_at)
             return Bid(item, claim, occurrence, path, step.reason)
-        commands = None if path.user_code else self._outbox.render(occurrence, now=self._clock.now())
+        commands = None if path.user_code else self._outbox.render(occurrence, now=now)
         if path.one_write:
             claim = Claim(item.entry.name, item.cursor, wanted, commands or (), not_before=step.fires_at)
         else:
             intent = self._delivery.intend(occurrence, commands)
             claim = Claim(item.entry.name, item.cursor, wanted, intent=intent, not_before=step.fires_at)
         return Bid(item, claim, occurrence, path, step.reason)
-
-    def _claim(self, batch: list[Bid]) -> None:
-        began = self._clock.monotonic()
-        for bid in batch:
-            bid.item.attempt = bid
-        reply = self._ledger.claim(self._alarms.fence, [bid.claim for bid in batch])
-        for bid, result in zip(batch, reply.results):
-            bid.item.attempt = None
-            self._settle(bid, result, reply.now)
-        won = [bid for bid, result in zip(batch, reply.results) if result.status is ClaimStatus.WON]
-        self._deliver([bid for bid in won if bid.claim.intent is not None], began)
 
     # --- what became of a claim -----------------------------------------------------------------------------
 
@@ -291,6 +325,26 @@ class Firing:
             item.cursor = stored
             if not stored.conflicts(item.entry.definition, self._alarms.fence):
                 self._alarms.well(item)  # somebody could fire it
+
+
+class _Ahead:
+    """The next batch, prepared as soon as there is time; what goes wrong then is told when it is taken."""
+
+    def __init__(self, make: Callable[[], list[Bid]]) -> None:
+        self._make = make
+        self._made: list[Bid] | None = None
+        self._trouble: StoreError | None = None
+
+    def prepare(self) -> None:
+        try:
+            self._made = self._make()
+        except StoreError as trouble:
+            self._trouble = trouble
+
+    def take(self) -> list[Bid]:
+        if self._trouble is not None:
+            raise self._trouble
+        return self._make() if self._made is None else self._made
 
 
 def _parcel(bid: Bid) -> Parcel:

@@ -309,7 +309,8 @@ class Node:
             return min(pause, _LONGEST_WAIT)
         if self._view is not None and self._view.recovery:
             return _LONGEST_WAIT if self._merged == self._view.recovery else 0.0
-        if not self._loading.done or self._sweeper.is_under_way:
+        owes = self._view is not None and self._view.own is not None and not self._firing.done
+        if owes or not self._loading.done or self._sweeper.is_under_way:
             return 0.0
         alarm = self._timeline.next_alarm()
         if alarm is None:

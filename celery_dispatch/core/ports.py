@@ -313,7 +313,14 @@ class Ledger(Protocol):
         """The cursors of ``names``, in their order; writes nothing."""
         ...
 
-    def claim(self, fence: Fence, claims: Sequence[Claim], *, recovery: str = "") -> ClaimReply:
+    def claim(
+        self,
+        fence: Fence,
+        claims: Sequence[Claim],
+        *,
+        recovery: str = "",
+        meanwhile: Callable[[], None] | None = None,
+    ) -> ClaimReply:
         """Carry out each claim whose cursor is as expected, and say for each what became of it.
 
         One atomic step.  Raises ``FencedError``, with nothing written, unless ``fence`` is in force and no
@@ -321,7 +328,7 @@ class Ledger(Protocol):
         its time can be claimed, for a lease after it.  With ``recovery``, the one under way, any cursor can
         be put back whatever the fence.  On ``StoreUnavailable`` the outcome is unknown: the same claim may be
         repeated, and answers ``WON`` to its winner without pushing again.  Names must be unique within the
-        batch.
+        batch.  ``meanwhile`` is called while the answer is on its way, once at most; it claims nothing.
         """
         ...
 

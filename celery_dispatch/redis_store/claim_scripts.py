@@ -5,7 +5,7 @@ Errors of the driver pass through: the callers translate them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Union
@@ -40,6 +40,7 @@ from celery_dispatch.redis_store.codec import (
 )
 from celery_dispatch.redis_store.keys import Keys
 from celery_dispatch.redis_store.lua_source import lua_source
+from celery_dispatch.redis_store.meanwhile import run_script
 
 __all__ = ["ClaimScript", "KeepScript", "SettleScript", "TakeOverScript", "check_claims", "not_before"]
 
@@ -81,7 +82,9 @@ class ClaimScript:
         self._keys = keys
         self._script: Any = client.register_script(lua_source("push") + lua_source("claim"))
 
-    def __call__(self, fence: Fence, claims: Sequence[Claim], recovery: str) -> ClaimReply:
+    def __call__(
+        self, fence: Fence, claims: Sequence[Claim], recovery: str, meanwhile: Callable[[], None] | None
+    ) -> ClaimReply:
         """Carry out at most 5,000 claims in one step; raises ``FencedError`` if nothing may be claimed."""
         keys = self._keys
         queues = _Queues(keys.pool, keys.cursor, keys.intents, keys.attempts)
@@ -97,7 +100,7 @@ class ClaimScript:
             else:
                 args.append(len(claim.commands))
                 queues.add_to(args, claim.commands)
-        reply: list[Any] = self._script(keys=queues.keys, args=args)
+        reply: list[Any] = run_script(self._script, keys=queues.keys, args=args, meanwhile=meanwhile)
         now = from_micros(int(reply[1]))
         if reply[0] == "fenced":
             raise FencedError(_fenced(fence, recovery, *reply[2:]))

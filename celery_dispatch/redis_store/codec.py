@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import re
 from datetime import datetime, timedelta, timezone
+from json.encoder import encode_basestring_ascii
 from typing import Any
 
 from celery_dispatch.core.entry import Cursor
@@ -40,11 +41,18 @@ __all__ = [
 ]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_MS = timedelta(milliseconds=1)
+_MS_A_DAY = 86_400_000
 _LATEST_MS = 221_845_392_000_000  # the year 9000: what is added to an instant never leaves the calendar
 _LARGEST = 2**53
 _LONGEST = 2_000  # characters of what a node says of itself
 _encode = json.JSONEncoder(separators=(",", ":")).encode
+_quoted = encode_basestring_ascii
+# As nearly every cursor is written; what does not look like it is looked at more closely.
+_PLAIN_CURSOR = re.compile(
+    r'\[(0|[1-9]\d{0,13}),"([0-9A-Za-z._:-]*)",(0|[1-9]\d{0,13}),([1-9]\d{0,14}),(0|[1-9]\d{0,14}),'
+    r'(0|[1-9]\d{0,14}),"([0-9A-Za-z._:@-]*)"\]',
+    re.ASCII,
+)
 
 
 # --- time ---------------------------------------------------------------------------------------------------
@@ -52,10 +60,10 @@ _encode = json.JSONEncoder(separators=(",", ":")).encode
 
 def to_ms(moment: datetime) -> int:
     """Milliseconds since 1970; ``ValueError`` unless ``moment`` is a whole number of them, from 1970 on."""
-    ms, rest = divmod(moment - _EPOCH, _MS)
-    if rest or ms < 0:
+    since = moment - _EPOCH
+    if since.microseconds % 1000 or since.days < 0:
         raise ValueError(f"{moment.isoformat()} is no whole millisecond since 1970")
-    return ms
+    return since.days * _MS_A_DAY + since.seconds * 1000 + since.microseconds // 1000
 
 
 def from_ms(ms: int) -> datetime:
@@ -75,21 +83,25 @@ def encode_cursor(cursor: Cursor | None) -> str:
     """The row of ``cursor``; the empty text for none."""
     if cursor is None:
         return ""
-    return _encode(
-        (
-            to_ms(cursor.due),
-            cursor.definition,
-            to_ms(cursor.effective_from),
-            cursor.revision,
-            cursor.fired,
-            cursor.skipped,
-            cursor.node,
-        )
+    return (
+        f"[{to_ms(cursor.due)},{_quoted(cursor.definition)},{to_ms(cursor.effective_from)},"
+        f"{cursor.revision},{cursor.fired},{cursor.skipped},{_quoted(cursor.node)}]"
     )
 
 
 def decode_cursor(raw: str) -> Cursor | Damaged:
     """The cursor of a row, or what is wrong with it."""
+    plain = _PLAIN_CURSOR.fullmatch(raw)
+    if plain is not None:
+        due, definition, effective_from, revision, fired, skipped, node = plain.groups()
+        return Cursor(
+            from_ms(int(due)), definition, from_ms(int(effective_from)),
+            int(revision), int(fired), int(skipped), node,
+        )  # fmt: skip
+    return _decode_any(raw)
+
+
+def _decode_any(raw: str) -> Cursor | Damaged:
     try:
         row = json.loads(raw)
     except (ValueError, RecursionError) as error:

@@ -6,7 +6,7 @@ Nothing can be carried out twice that way, since a claim that went through answe
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -47,12 +47,20 @@ class RedisLedger:
         return [self._exactly(name, it) if isinstance(it, Damaged) else it for name, it in zip(names, stored)]
 
     @of_store
-    def claim(self, fence: Fence, claims: Sequence[Claim], *, recovery: str = "") -> ClaimReply:
+    def claim(
+        self,
+        fence: Fence,
+        claims: Sequence[Claim],
+        *,
+        recovery: str = "",
+        meanwhile: Callable[[], None] | None = None,
+    ) -> ClaimReply:
         check_claims(claims, recovery=recovery)
         replies: list[ClaimReply] = []
+        to_do = [meanwhile]
 
         def run(batch: Sequence[Claim]) -> Sequence[ClaimResult]:
-            replies.append(self._script(fence, batch, recovery))
+            replies.append(self._script(fence, batch, recovery, to_do.pop() if to_do else None))
             return replies[-1].results
 
         results: list[ClaimResult] = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -50,7 +50,14 @@ class MemoryLedger(MemoryPort):
         with self.store.operation(self):
             return [self.store.cursors.get(name) for name in names]
 
-    def claim(self, fence: Fence, claims: Sequence[Claim], *, recovery: str = "") -> ClaimReply:
+    def claim(
+        self,
+        fence: Fence,
+        claims: Sequence[Claim],
+        *,
+        recovery: str = "",
+        meanwhile: Callable[[], None] | None = None,
+    ) -> ClaimReply:
         check_claims(claims, recovery=recovery)
         for claim in claims:  # what Redis could not hold is refused here as well
             encode_cursor(claim.wanted)
@@ -59,7 +66,10 @@ class MemoryLedger(MemoryPort):
         with self.store.operation(self) as now:
             _check_fence(self.store, fence, claims, recovery, now)
             results = tuple(self._claim(claim, None if recovery else now) for claim in claims)
-            return ClaimReply(self.store.now(), results)
+            reply = ClaimReply(self.store.now(), results)
+        if meanwhile is not None:
+            meanwhile()
+        return reply
 
     def scan(self, position: int, count: int) -> tuple[int, list[tuple[str, Cursor | Damaged]]]:
         with self.store.operation(self):

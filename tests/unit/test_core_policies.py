@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -59,9 +60,9 @@ def test_a_count_holds_through_replies_that_were_lost(monkeypatch: pytest.Monkey
         claim = ledger.claim
 
         def unheard(
-            fence: Fence, claims: Sequence[Claim], *, recovery: str = "", claim=claim, calls=calls
+            fence: Fence, claims: Sequence[Claim], claim=claim, calls=calls, **options: Any
         ) -> ClaimReply:
-            reply: ClaimReply = claim(fence, claims, recovery=recovery)
+            reply: ClaimReply = claim(fence, claims, **options)
             calls[0] += 1
             if calls[0] % 2:
                 raise StoreUnavailable("the answer was lost")
@@ -154,7 +155,9 @@ def test_jittered_occurrences_are_fired_when_they_should_be_and_their_lag_counts
         for _, due in world.store.messages():
             sent.setdefault(due, world.store.now())
     assert len(sent) >= 4 and world.doubled() == []
-    assert all(timedelta(0) <= when - one.fires_at(due) < timedelta(seconds=0.1) for due, when in sent.items())
+    assert all(
+        timedelta(0) <= when - one.fires_at(due) < timedelta(seconds=0.1) for due, when in sent.items()
+    )
     assert sum(beat.report.lags.total for beat in beats) < 1
 
 

@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 import pytest
 
@@ -129,9 +130,9 @@ def batches(beat: Beat) -> list[int]:
     sizes: list[int] = []
     claim = beat.ledger.claim
 
-    def counting(fence: Fence, claims: Sequence[Claim]) -> ClaimReply:
+    def counting(fence: Fence, claims: Sequence[Claim], **options: Any) -> ClaimReply:
         sizes.append(len(claims))
-        return claim(fence, claims)
+        return claim(fence, claims, **options)
 
     beat.ledger.claim = counting  # type: ignore[method-assign]
     return sizes

@@ -21,7 +21,7 @@ end
 
 -- Whether a message was pushed, and the errors of what was not.
 local function push(first, last)
-  local pushed, errors = false, {}
+  local pushed, errors = false, ''
   for at = first, last, 3 do
     local op, target = ARGV[at], ARGV[at + 1]
     if op ~= 'PUBLISH' then
@@ -29,11 +29,10 @@ local function push(first, last)
     end
     local reply = redis.pcall(op, target, ARGV[at + 2])
     if type(reply) == 'table' and reply.err then
-      errors[#errors + 1] = op .. ' ' .. target .. ': ' .. reply.err
+      errors = errors .. (errors == '' and '' or '; ') .. op .. ' ' .. target .. ': ' .. reply.err
     elseif op ~= 'PEXPIRE' then
       pushed = true
     end
   end
-  return pushed, table.concat(errors, '; ')
+  return pushed, errors
 end
-
