@@ -15,7 +15,7 @@ from celery_dispatch.core.catchup import Patience, plan
 from celery_dispatch.core.entry import CatchUp, Cursor, Entry, Fence
 from celery_dispatch.core.ports import Claim, ClaimReply
 from celery_dispatch.core.recurrence import Between
-from celery_dispatch.core.report import Skip
+from celery_dispatch.core.report import ErrorKind, Skip
 from celery_dispatch.errors import StoreUnavailable
 from tests.unit.world import START, Every, World, catalog, entry
 
@@ -203,6 +203,20 @@ def test_a_switch_between_due_and_jitter_neither_loses_nor_doubles(seconds: floa
     world.run(25)
     assert world.doubled() == []
     assert world.missing(["e"], world.seconds() - 5, every=4) == []
+
+
+def test_an_outgoing_node_leaves_what_is_fired_after_the_switch_to_the_next_config() -> None:
+    world = World()
+    old = world.start("a", catalog(*(replace(jittered(4, 3.9), name=f"e{n}") for n in range(10))))
+    world.run(1)
+    for name in "bc":
+        new = (replace(jittered(4, 3.9, definition="new"), name=f"e{n}") for n in range(10))
+        world.start(name, catalog(*new, fingerprint="v2"))
+    world.run(25)
+    assert world.store.fence is not None and world.store.fence.config == "v2"
+    assert old.report.failures[ErrorKind.FENCED] == 0
+    assert world.doubled() == []
+    assert world.missing([f"e{n}" for n in range(10)], world.seconds() - 5, every=4) == []
 
 
 @pytest.mark.parametrize("catch_up", CatchUp)
