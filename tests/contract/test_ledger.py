@@ -130,6 +130,34 @@ def test_a_claim_on_a_cursor_that_is_gone_is_lost(world: World, fence: Fence) ->
     assert world.queue("celery") == []
 
 
+def test_an_occurrence_that_is_due_and_not_to_be_fired_yet_is_early(world: World, fence: Fence) -> None:
+    start = anchored(world, fence, "fired", "skipped", "now")
+    wanted = after(start, fence)
+    later = wanted.due + timedelta(hours=1)
+    claims = [
+        Claim("fired", start, wanted, push(), not_before=later),
+        Claim("skipped", start, wanted, not_before=later),
+        Claim("now", start, wanted, push(), not_before=wanted.due),
+    ]
+
+    assert statuses(world, fence, claims) == [EARLY, EARLY, WON]
+    assert world.queue("celery") == ["m"]
+
+
+def test_what_is_fired_after_a_switch_belongs_to_the_new_config_whatever_its_due(
+    world: World, fence: Fence
+) -> None:
+    start = anchored(world, fence, "e")
+    new = switched(world, fence, timedelta(0))
+    wanted = after(start, fence)
+    assert wanted.due < new.since
+
+    with pytest.raises(FencedError, match="Under"):
+        world.ledger.claim(fence, [Claim("e", start, wanted, push(), not_before=new.since)])
+    assert statuses(world, fence, [Claim("e", start, wanted, push(), not_before=wanted.due)]) == [WON]
+    assert world.queue("celery") == ["m"]
+
+
 def test_an_occurrence_that_is_not_due_by_the_servers_clock_is_early(world: World, fence: Fence) -> None:
     start = anchored(world, fence, "fired", "skipped")
     wanted = after(start, fence, by=timedelta(hours=1))
