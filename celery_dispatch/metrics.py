@@ -157,6 +157,7 @@ class NodeSeries:
             "rank",
             {"owner": report.owned, "standby": report.standby, "loading": report.loading},
         )
+        yield _gauge("run_time_entries", "Entries created at run time that this node knows.", report.run_time)
 
     def _intents(self) -> Iterator[Metric]:
         report = self._report

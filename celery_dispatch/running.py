@@ -7,6 +7,7 @@ only when Redis has let it in and the broker answers, so that a beat with a wron
 from __future__ import annotations
 
 import gc
+import json
 import logging
 import os
 import socket
@@ -22,6 +23,7 @@ from kombu import Connection
 
 from celery_dispatch import metrics
 from celery_dispatch.celery_bridge.broker import masked
+from celery_dispatch.celery_bridge.definitions import Definitions
 from celery_dispatch.celery_bridge.facets import facets_of
 from celery_dispatch.celery_bridge.identity import identity_of
 from celery_dispatch.celery_bridge.outbox import CeleryOutbox
@@ -42,6 +44,7 @@ from celery_dispatch.redis_store.keys import Keys
 from celery_dispatch.redis_store.ledger import RedisLedger
 from celery_dispatch.redis_store.listener import RedisListener
 from celery_dispatch.redis_store.pool import RedisPool
+from celery_dispatch.redis_store.rows import RedisRows
 from celery_dispatch.report_lines import ReportLines
 from celery_dispatch.shadow import ShadowOutbox
 
@@ -70,6 +73,7 @@ class Running:
         node = f"{config.node_name}-{token_hex(4)}"
         keys = Keys(config.key_prefix)
         clock = PoolClock(SystemClock())
+        definitions = Definitions(app, config)
         timing = Timing(config.heartbeat_interval, config.lease_ttl, config.handover_delay)
         self._report = NodeReport(_about(config))
         self._wakes: SimpleQueue[None] = SimpleQueue()
@@ -94,6 +98,7 @@ class Running:
             interval=config.heartbeat_interval,
             listener=RedisListener(for_wakes, keys),
             on_view=lambda: self._wakes.put(None),
+            on_change=self._rows_changed,
         )
         outbox = CeleryOutbox(
             app,
@@ -106,9 +111,11 @@ class Running:
         self._outbox: Outbox = ShadowOutbox(outbox, key=keys.shadow) if config.shadow else outbox
         self._node = Node(
             catalog=catalog,
+            make=lambda name, definition: definitions.entry(name, json.loads(definition)),
             membership=self._membership,
             clock=clock,
             ledger=RedisLedger(for_claims, keys),
+            rows=RedisRows(for_claims, keys),
             intents=RedisIntents(for_claims, keys),
             outbox=self._outbox,
             report=self._report,
@@ -160,6 +167,10 @@ class Running:
             self._outbox.close()
             for client in self._clients:
                 client.close()
+
+    def _rows_changed(self) -> None:
+        self._node.rows_changed()
+        self._wakes.put(None)
 
     def _serve_metrics(self) -> None:
         """Before anything else, so that a node which waits for Redis can be seen to."""

@@ -3,6 +3,8 @@
 The owner's alarm rings when an occurrence is to be fired, which is its due and the jitter; that of a helper a
 handover later.  Helpers are the standby, and everybody where that instant lies before the switch to their own
 config.  An entry that fails rings again with backoff; one that is completed has no alarm.
+
+A cursor that stands under a row which this node does not know is *stale*: it rests, until the row was read.
 """
 
 from __future__ import annotations
@@ -41,6 +43,7 @@ class Alarms:
     ) -> None:
         self.until: datetime | None = None
         self._fence: Fence | None = None
+        self._stale: set[str] = set()
         self._timeline = timeline
         self._clock = clock
         self._report = report
@@ -56,8 +59,17 @@ class Alarms:
         assert self._fence is not None
         return self._fence
 
+    def take_stale(self) -> set[str]:
+        """The entries that began to rest since this was last asked, since their rows must be read."""
+        stale, self._stale = self._stale, set()
+        return stale
+
     def reckon(self, item: Item) -> None:
         """Compute the item's next due from its cursor and set its alarm."""
+        if item.is_stale:
+            self._stale.add(item.entry.name)
+            self._timeline.rest(item)
+            return
         was_unknown = item.failures > 0 and item.due <= item.cursor.due
         try:
             self._look_ahead(item)
@@ -90,7 +102,7 @@ class Alarms:
 
     def ring(self, item: Item) -> None:
         """Let the item's alarm ring for what it waits for, unless that belongs to the next config."""
-        if item.completed or self._is_next_configs(item):
+        if item.completed or item.is_stale or self._is_next_configs(item):
             self._timeline.rest(item)
             return
         item.order = -abs(item.order) if item.rank == STANDBY else abs(item.order)

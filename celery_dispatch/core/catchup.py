@@ -10,13 +10,14 @@ entry's policy decides:
 ==========  ===============================================================================================
 
 The window, where an entry has one, is a further limit on age under every policy.  Lateness and age count
-from when an occurrence is to be fired: its due and the jitter.  What a paused entry is due for is skipped and
+from when an occurrence is to be fired: its due and the jitter.  What is due in a pause is skipped and
 counted.  An entry whose config is about to be replaced is dealt with as far as the instant at which that
 happens.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import cast
@@ -24,6 +25,7 @@ from typing import cast
 from celery_dispatch.core.entry import CatchUp, Entry
 from celery_dispatch.core.recurrence import Nominal
 from celery_dispatch.core.report import Skip
+from celery_dispatch.core.rows import Pause, pause_end
 
 __all__ = ["Patience", "Plan", "plan"]
 
@@ -53,7 +55,13 @@ class Plan:
 
 
 def plan(
-    entry: Entry, due: datetime, now: datetime, patience: Patience, *, until: datetime | None = None
+    entry: Entry,
+    due: datetime,
+    now: datetime,
+    patience: Patience,
+    *,
+    until: datetime | None = None,
+    pauses: Sequence[Pause | None] = (),
 ) -> Plan:
     """What to do at ``now`` about an entry whose first open occurrence is ``due``, to be fired by ``now``.
 
@@ -61,8 +69,9 @@ def plan(
     there is nothing to catch up in one that is polled.
     """
     end = now if until is None else min(now, until - _TICK)
-    if entry.paused:
-        return _skip(entry, due, end, Skip.PAUSED)
+    paused_until = pause_end(due, now, pauses)
+    if paused_until is not None:
+        return _skip(entry, due, min(end, paused_until), Skip.PAUSED)
     fires_at = entry.fires_at(due)
     if now - fires_at <= patience.handover:
         return Plan(due, fires_at)

@@ -41,8 +41,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum
 
+from celery_dispatch.core.catalog import LiveCatalog
 from celery_dispatch.core.clock import PoolClock, whole_ms
-from celery_dispatch.core.entry import Catalog, Entry, Occurrence
+from celery_dispatch.core.entry import Entry, Occurrence
 from celery_dispatch.core.ports import (
     ClaimStatus,
     Command,
@@ -107,7 +108,7 @@ class Delivery:
         self,
         *,
         node: str,
-        catalog: Catalog,
+        catalog: LiveCatalog,
         intents: Intents,
         outbox: Outbox,
         clock: PoolClock,
@@ -313,7 +314,7 @@ class Delivery:
 
         A jitter may have carried it past the switch: an ``outgoing`` node leaves what it cannot make.
         """
-        entry = self._catalog.entries.get(intent.name)
+        entry = self._catalog.get(intent.name)
         occurrence = None
         if entry is not None and entry.definition == intent.definition:
             occurrence = _occurrence(entry, intent.due)

@@ -17,6 +17,9 @@ that was due before it is due under it.  An entry whose definition changed takes
 claim, or a lease after the switch, once per switch: a cursor that
 already took another definition under the same switch shows that two nodes run different definitions under
 one fingerprint.
+
+``change`` is the version of the run-time row that the cursor stands under, 0 where there is none: nobody
+claims an entry without knowing that very row (``rows``).
 """
 
 from __future__ import annotations
@@ -56,7 +59,6 @@ class Entry:
     ``catch_up_window``: occurrences older than this are skipped; ``None`` for no limit.
     ``count``: how many are fired in all, whatever its definition was; ``None`` for no limit.
     ``jitter``: up to how much later than its due an occurrence is fired.
-    ``paused``: its occurrences are skipped when they would be fired.
     ``remove_when_completed``: it need not be kept once nothing is left to fire.
     ``payload`` belongs to the outbox, which renders it, and ``asked`` is what its definition asks of this
     package, for people; the core only carries both.
@@ -70,7 +72,6 @@ class Entry:
     payload: object = None
     count: int | None = None
     jitter: timedelta = timedelta(0)
-    paused: bool = False
     remove_when_completed: bool = False
     asked: Mapping[str, object] = field(default_factory=lambda: _NOTHING)
 
@@ -144,7 +145,7 @@ class Cursor:
     """An entry's record in the ledger; see the table in this module's docstring.
 
     ``revision`` counts definitions, ``fired`` and ``skipped`` count occurrences, ``node`` is the id of the
-    node whose claim wrote it.
+    node whose claim wrote it, ``change`` the version of the row that it stands under.
     """
 
     due: datetime
@@ -154,11 +155,12 @@ class Cursor:
     fired: int = 0
     skipped: int = 0
     node: str = ""
+    change: int = 0
 
     @classmethod
-    def anchor(cls, definition: str, since: datetime, node: str) -> Cursor:
+    def anchor(cls, definition: str, since: datetime, node: str, *, change: int = 0) -> Cursor:
         """The cursor of a name that begins at ``since``."""
-        return cls(due=since, definition=definition, effective_from=since, node=node)
+        return cls(due=since, definition=definition, effective_from=since, node=node, change=change)
 
     @property
     def is_tombstone(self) -> bool:
@@ -189,6 +191,7 @@ class Cursor:
             fired=self.fired + fired,
             skipped=self.skipped + skipped,
             node=node,
+            change=self.change,
         )
 
     def take(self, definition: str, fence: Fence, node: str) -> Cursor:
@@ -199,6 +202,18 @@ class Cursor:
             effective_from=fence.since,
             revision=self.revision + 1,
             node=node,
+        )
+
+    def stand_under(self, change: int, definition: str, now: datetime, node: str) -> Cursor:
+        """The cursor of an entry that has gone apart from its row, under that row and its ``definition``."""
+        effective_from = self.effective_from if definition == self.definition else now
+        return replace(
+            self,
+            definition=definition,
+            effective_from=effective_from,
+            revision=self.revision + 1,
+            node=node,
+            change=change,
         )
 
     def undo(self, before: Cursor, node: str) -> Cursor:

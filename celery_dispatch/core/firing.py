@@ -27,6 +27,7 @@ from datetime import datetime, timedelta
 from typing import cast
 
 from celery_dispatch.core.alarms import Alarms, words
+from celery_dispatch.core.catalog import LiveCatalog
 from celery_dispatch.core.catchup import Patience, Plan, plan
 from celery_dispatch.core.clock import PoolClock, whole_ms
 from celery_dispatch.core.delivery import Delivery, Fate, Parcel
@@ -45,6 +46,7 @@ from celery_dispatch.core.recovery import is_behind
 from celery_dispatch.core.recurrence import Polled
 from celery_dispatch.core.report import NodeReport, Skip
 from celery_dispatch.core.ring import STANDBY
+from celery_dispatch.core.rows import Pause, pause_end
 from celery_dispatch.core.timeline import Bid, Item, Timeline
 from celery_dispatch.errors import EntryError, StoreError
 
@@ -75,6 +77,7 @@ class Firing:
         self,
         *,
         node: str,
+        catalog: LiveCatalog,
         timeline: Timeline,
         alarms: Alarms,
         ledger: Ledger,
@@ -87,6 +90,7 @@ class Firing:
     ) -> None:
         self.suspicious = False
         self._node = node
+        self._catalog = catalog
         self._timeline = timeline
         self._alarms = alarms
         self._ledger = ledger
@@ -152,7 +156,12 @@ class Firing:
         for bid in batch:
             bid.item.attempt = bid
         claims = [bid.claim for bid in batch]
-        reply = self._ledger.claim(self._alarms.fence, claims, meanwhile=ahead.prepare if one_write else None)
+        reply = self._ledger.claim(
+            self._alarms.fence,
+            claims,
+            gate=self._catalog.gate,
+            meanwhile=ahead.prepare if one_write else None,
+        )
         for bid, result in zip(batch, reply.results):
             bid.item.attempt = None
             self._settle(bid, result, reply.now)
@@ -193,10 +202,10 @@ class Firing:
 
     def _prepare(self, item: Item) -> Bid | None:
         """The claim of the item's occurrence; ``None`` if there is none to make now."""
-        if self._alarms.is_settled(item):
+        if item.is_stale or self._alarms.is_settled(item):
             return None
         try:
-            if item.cursor.conflicts(item.entry.definition, self._alarms.fence):
+            if self._conflicts(item):
                 raise EntryError(_CONFLICT)
             now = self._clock.now()
             step = self._plan(item, now)
@@ -216,14 +225,24 @@ class Firing:
 
     def _plan(self, item: Item, now: datetime) -> Plan | None:
         if not item.polled:
-            return plan(item.entry, item.due, now, self._patience, until=self._alarms.until)
+            until, pauses = self._alarms.until, self._pauses(item)
+            return plan(item.entry, item.due, now, self._patience, until=until, pauses=pauses)
         is_due, wait = cast(Polled, item.entry.recurrence).poll(item.cursor.due, now)
         if not is_due:
             item.wait_for(now + wait)
             self._alarms.ring(item)
             return None
-        due, paused = max(whole_ms(now), item.cursor.due + _MILLISECOND), item.entry.paused
-        return Plan(due, due, fire=not paused, skipped=int(paused), reason=Skip.PAUSED)
+        due = max(whole_ms(now), item.cursor.due + _MILLISECOND)
+        if pause_end(due, now, self._pauses(item)) is not None:
+            return Plan(due, due, fire=False, skipped=1, reason=Skip.PAUSED)
+        return Plan(due, due)
+
+    def _pauses(self, item: Item) -> tuple[Pause | None, ...]:
+        return (item.row.pause if item.row is not None else None), self._catalog.halt
+
+    def _conflicts(self, item: Item) -> bool:
+        entry = item.entry
+        return self._catalog.conflicts(entry.name, item.cursor, entry.definition, self._alarms.fence)
 
     def _bid(self, item: Item, step: Plan, occurrence: Occurrence, path: Path, now: datetime) -> Bid:
         """The claim of one step, with its message or its intent."""
@@ -323,7 +342,7 @@ class Firing:
             self.suspicious = True
         else:
             item.cursor = stored
-            if not stored.conflicts(item.entry.definition, self._alarms.fence):
+            if not self._conflicts(item):
                 self._alarms.well(item)  # somebody could fire it
 
 

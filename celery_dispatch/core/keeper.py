@@ -32,15 +32,25 @@ _WAKE, _STOP = "wake", "stop"
 
 
 class Keeper:
-    """Runs a ``Membership`` in a daemon thread; ``on_view`` is called there after each new view."""
+    """Runs a ``Membership`` in a daemon thread; ``on_view`` is called there after each new view.
+
+    ``on_change`` is called, on the listener's thread, when rows may have changed.
+    """
 
     def __init__(
-        self, membership: Membership, *, interval: timedelta, listener: Listener, on_view: Callable[[], None]
+        self,
+        membership: Membership,
+        *,
+        interval: timedelta,
+        listener: Listener,
+        on_view: Callable[[], None],
+        on_change: Callable[[], None],
     ) -> None:
         self._membership = membership
         self._interval = interval.total_seconds()
         self._listener = listener
         self._on_view = on_view
+        self._on_change = on_change
         self._inbox: SimpleQueue[str] = SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="dispatch-keeper", daemon=True)
         self._failing_for = 0.0
@@ -49,7 +59,7 @@ class Keeper:
     def start(self) -> None:
         """Take a place in the pool and keep it; returns at once."""
         self._thread.start()
-        self._listener.start(self.wake)
+        self._listener.start(self.wake, self._on_change)
 
     def stop(self) -> None:
         """Leave the pool and end; waits for it a bounded time.  Idempotent, safe in a signal handler."""

@@ -8,7 +8,10 @@ slices, so that a large schedule never keeps the loop from firing:
 * an entry that is newly its own, or that goes on under another fence, has its cursor read;
 * one without a cursor is anchored where its config comes into force, and one that was buried longer than the
   grace begins anew;
-* one whose cursor cannot be read is reported, and looked at again from time to time;
+* one that is created, changed or deleted at run time is looked at at once, and so is one whose cursor turns
+  out to stand under a row that this node does not know: that row is read;
+* one whose cursor cannot be read, or that cannot be scheduled, is reported; the first is looked at again from
+  time to time;
 * all that is held is compared with the ledger in turn, some hundreds each heartbeat, so that a cursor that a
   person has reset is followed, and one that Redis has lost is missed, long before it is due.
 
@@ -18,13 +21,15 @@ A cursor that is behind what this node knows is never taken over: the node becom
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 
 from celery_dispatch.core.alarms import Alarms
+from celery_dispatch.core.catalog import LiveCatalog
 from celery_dispatch.core.clock import PoolClock, whole_ms
-from celery_dispatch.core.entry import Catalog, Cursor, Fence
+from celery_dispatch.core.entry import Cursor, Fence
+from celery_dispatch.core.following import Following
 from celery_dispatch.core.pool import View
 from celery_dispatch.core.ports import Claim, Damaged, Ledger, Stored
 from celery_dispatch.core.recovery import is_behind
@@ -33,6 +38,7 @@ from celery_dispatch.core.report import NodeReport
 from celery_dispatch.core.ring import OTHER, OWNER, SLOTS, STANDBY, slot_of
 from celery_dispatch.core.sweep import GRACE
 from celery_dispatch.core.timeline import Item, Timeline
+from celery_dispatch.errors import EntryError
 
 __all__ = ["Loading"]
 
@@ -54,7 +60,8 @@ class Loading:
         self,
         *,
         node: str,
-        catalog: Catalog,
+        catalog: LiveCatalog,
+        following: Following,
         timeline: Timeline,
         alarms: Alarms,
         ledger: Ledger,
@@ -65,15 +72,17 @@ class Loading:
         self.suspicious = False
         self._node = node
         self._catalog = catalog
+        self._following = following
         self._timeline = timeline
         self._alarms = alarms
         self._ledger = ledger
         self._clock = clock
         self._report = report
-        self._by_slot: dict[int, list[str]] = {}
-        for name in catalog.entries:
-            self._by_slot.setdefault(slot_of(name), []).append(name)
-        self._order = {name: order for order, name in enumerate(catalog.entries, start=1)}
+        self._entered = 0
+        self._by_slot: dict[int, set[str]] = {}
+        self._order: dict[str, int] = {}  # names in force
+        for name in catalog.config_names:
+            self._enter(name)
         self._mine = bytes([OTHER]) * SLOTS
         self._pending: dict[str, bool] = {}  # name → whether its cursor must be read even if it is held
         self._damaged: set[str] = set()
@@ -110,6 +119,29 @@ class Loading:
             if self._clock.monotonic() > until:
                 break
 
+    def changed(self, names: Collection[str]) -> None:
+        """Note that something else was said of these at run time."""
+        for name in names:
+            if name in self._catalog and name not in self._order:
+                self._enter(name)
+            elif name not in self._catalog and name in self._order:
+                self._by_slot[slot_of(name)].discard(name)
+                del self._order[name]
+                self._drop(name)
+        self.look_at(names)
+
+    def look_at(self, names: Iterable[str]) -> None:
+        """Note that the cursors of these must be read, where they are or should be held."""
+        for name in names:
+            if self._timeline.get(name) is not None or (
+                name in self._order and self._mine[slot_of(name)] != OTHER
+            ):
+                self._pending[name] = True
+
+    def _enter(self, name: str) -> None:
+        self._by_slot.setdefault(slot_of(name), set()).add(name)
+        self._order[name] = self._entered = self._entered + 1
+
     def turn(self, view: View) -> bool:
         """Bring a slice of the noted entries in line with the view; whether that was the last of them.
 
@@ -130,10 +162,8 @@ class Loading:
         done, unread = [], []
         for name, must_read in self._pending.items():
             rank, item = view.mine[slot_of(name)], self._timeline.get(name)
-            if rank == OTHER:
-                self._timeline.drop(name)
-                self._damaged.discard(name)
-                self._report.well(name)
+            if rank == OTHER or name not in self._order:
+                self._drop(name)
                 done.append(name)
             elif item is not None and not must_read:
                 self._alarms.re_rank(item, rank)
@@ -146,13 +176,19 @@ class Loading:
             del self._pending[name]
         return unread
 
+    def _drop(self, name: str) -> None:
+        self._timeline.drop(name)
+        self._damaged.discard(name)
+        self._report.well(name)
+
     def _hold_all(self, view: View, names: list[str], stored: Iterable[Stored]) -> None:
         """Hold the entries whose cursors were read, after anchoring those that have none."""
+        cursors = dict(zip(names, stored))
         claims = []
-        for name, cursor in zip(names, stored):
-            claim = self._opening(view, name, cursor)
+        for name in self._known(cursors):
+            claim = self._opening(view, name, cursors[name])
             if claim is None:
-                self._hold(view, name, cursor)
+                self._hold(view, name, cursors[name])
             elif view.in_force:
                 claims.append(claim)
             else:  # it begins, or begins anew, under the config that is about to be in force
@@ -164,17 +200,42 @@ class Loading:
         for claim, result in zip(claims, reply.results):
             self._hold(view, claim.name, result.stored)
 
+    def _known(self, cursors: Mapping[str, Stored]) -> list[str]:
+        """Those that can be judged, after the rows were read that their cursors stand under.
+
+        Rows are read after cursors: what then does not fit has gone apart, unless somebody wrote meanwhile.
+        """
+        apart = [name for name, cursor in cursors.items() if self._is_apart(name, cursor)]
+        lost = self._following.learn(apart) if apart else ()
+        self.changed([name for name in apart if name not in lost])
+        return [name for name in cursors if name not in lost and name in self._order]
+
+    def _is_apart(self, name: str, stored: Stored) -> bool:
+        return isinstance(stored, Cursor) and stored.change != self._catalog.version(name)
+
     def _opening(self, view: View, name: str, stored: Stored) -> Claim | None:
-        """The claim that an entry needs before it can be held: an anchor, unless it goes on."""
+        """The claim that an entry needs before it can be held: an anchor, or a cursor under its row."""
         assert view.own is not None
         item = self._timeline.get(name)
         if stored is None:
             return None if item is not None else Claim(name, None, self._anchor(name, view.own))
-        if isinstance(stored, Damaged) or not stored.is_tombstone:
+        if isinstance(stored, Damaged) or (item is not None and is_behind(stored, item.cursor)):
             return None
-        if view.own.since - stored.effective_from <= GRACE:
+        by_row = self._catalog.is_defined_by_row(name)
+        if self._is_apart(name, stored) or (by_row and stored.is_tombstone):
+            return Claim(name, stored, self._under_its_row(name, stored))
+        if by_row or not stored.is_tombstone or view.own.since - stored.effective_from <= GRACE:
             return None
         return Claim(name, stored, replace(self._anchor(name, view.own), revision=stored.revision + 1))
+
+    def _under_its_row(self, name: str, stored: Cursor) -> Cursor:
+        definition = self._catalog.definition(name) if self._catalog.is_defined_by_row(name) else None
+        return stored.stand_under(
+            self._catalog.version(name),
+            stored.definition if definition is None else definition,
+            whole_ms(self._clock.now()),
+            self._node,
+        )
 
     def _anchor(self, name: str, fence: Fence) -> Cursor:
         """Where an entry without a cursor begins: when its config comes into force.
@@ -182,9 +243,9 @@ class Loading:
         If that was long ago the name is not new, and its cursor was removed or lost.  What was fired since is
         then unknown, and it begins now rather than fire all of that again.
         """
-        now = self._clock.now()
-        anchor = Cursor.anchor(self._catalog.entries[name].definition, fence.since, self._node)
-        if now - fence.since <= _ANCHOR_WINDOW:
+        now, change = self._clock.now(), self._catalog.version(name)
+        anchor = Cursor.anchor(self._catalog.definition(name) or "", fence.since, self._node, change=change)
+        if now - fence.since <= _ANCHOR_WINDOW and not self._catalog.is_defined_by_row(name):
             return anchor
         logger.warning("Entry %r has no cursor any more; it begins anew, now", name)
         return replace(anchor, due=whole_ms(now))
@@ -201,14 +262,29 @@ class Loading:
             return
         if stored is None:
             return  # an anchor that another node's reset overtook: look again
-        if item is None:
-            entry = self._catalog.entries[name]
-            polled = isinstance(entry.recurrence, Polled)
-            item = Item(entry, stored, OTHER, stored.due, self._order[name], polled)
-            self._report.well(name)
-        item.cursor, item.rank = stored, view.mine[slot_of(name)]
-        self._alarms.reckon(item)
+        if self._is_apart(name, stored):
+            return  # somebody wrote meanwhile: look again
+        item = self._item(name, stored, item)
         self._pending.pop(name, None)
+        if item is not None:
+            item.cursor, item.rank = stored, view.mine[slot_of(name)]
+            self._alarms.reckon(item)
+
+    def _item(self, name: str, cursor: Cursor, item: Item | None) -> Item | None:
+        """What the timeline holds of it under the row that is known; ``None`` if it cannot be scheduled."""
+        row = self._catalog.row(name)
+        if item is not None and item.row is row:
+            return item
+        self._drop(name)
+        try:
+            entry = self._catalog.entry(name)
+        except EntryError as error:
+            if self._report.error(name, str(error)):
+                logger.error("Entry %r is not fired: %s", name, error)
+            return None
+        self._report.well(name)
+        polled = isinstance(entry.recurrence, Polled)
+        return Item(entry, cursor, OTHER, cursor.due, self._order[name], polled, row=row)
 
     def _retry_damaged(self) -> None:
         if self._damaged and self._clock.monotonic() >= self._damaged_at:

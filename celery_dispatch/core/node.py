@@ -13,13 +13,14 @@
    left which are at hand.
 2. *Merge*, while the pool recovers: put back what the ledger has lost of what this node knows, say so, and
    do nothing else (``recovery``).
-3. *Deliver* what was claimed and is not known to be on the broker, by this node or one that is gone
+3. *Hear* what people changed meanwhile (``following``), and note which entries that concerns.
+4. *Deliver* what was claimed and is not known to be on the broker, by this node or one that is gone
    (``delivery``).
-4. *Fire* what is due (``firing``): decide, render, claim and push in batches; reckon the next dues
+5. *Fire* what is due (``firing``): decide, render, claim and push in batches; reckon the next dues
    afterwards.
-5. *Load* a slice of the entries that are newly ours: read their cursors, anchor the new ones, arm them
+6. *Load* a slice of the entries that are newly ours: read their cursors, anchor the new ones, arm them
    (``loading``).
-6. *Sweep* a page of cursors whose entries left the config, on one node.
+7. *Sweep* a page of cursors whose entries left the config, on one node.
 
 What can fail, and what it costs:
 
@@ -27,8 +28,10 @@ What can fail, and what it costs:
   rank carries on.
 * ``StoreUnavailable`` in a claim leaves the outcome unknown.  Its items are asked after before anything
   else is done with them; if the claim had gone through, the cursor says so.
-* ``FencedError``: the config in force changed, or the pool recovers.  Nothing of the batch was written; the
-  pool is read anew.
+* ``FencedError``: the config in force changed, or the pool recovers, or all entries were paused.  Nothing of
+  the batch was written; pool and rows are read anew.
+* A cursor that stands under a *row* which this node does not know: the entry was changed.  It rests until
+  that row was read (``rows``).
 * A cursor that is *behind* what this node knows, or gone: Redis lost writes.  The pool is asked to recover.
   A node never takes over a lower cursor.
 * The broker cannot be reached: nothing is claimed, and the node leaves the ring while another can reach it.
@@ -42,14 +45,16 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from celery_dispatch.core.alarms import Alarms
+from celery_dispatch.core.catalog import LiveCatalog
 from celery_dispatch.core.catchup import Patience
 from celery_dispatch.core.clock import PoolClock
 from celery_dispatch.core.delivery import Delivery
-from celery_dispatch.core.entry import Catalog, Fence
+from celery_dispatch.core.entry import Catalog, Entry, Fence
 from celery_dispatch.core.firing import Firing
+from celery_dispatch.core.following import Following
 from celery_dispatch.core.loading import Loading
 from celery_dispatch.core.pool import Membership, Role, Timing, View
-from celery_dispatch.core.ports import Intents, Ledger, MemberState, Outbox
+from celery_dispatch.core.ports import Intents, Ledger, MemberState, Outbox, Rows
 from celery_dispatch.core.recovery import Recovery
 from celery_dispatch.core.report import ErrorKind, NodeReport
 from celery_dispatch.core.ring import OWNER
@@ -69,16 +74,20 @@ _FENCED_WAIT = 0.05  # seconds for the pool to be read anew
 class Node:
     """Fires its share of a catalog; ``turn()`` belongs to one thread.
 
-    ``look_again`` asks for a heartbeat now: the pool may have changed, or this node has something to say.
+    ``catalog`` is what its config defines; ``make`` turns the name and definition of what was created at run
+    time into an entry.  ``look_again`` asks for a heartbeat now: the pool may have changed, or this node has
+    something to say.
     """
 
     def __init__(
         self,
         *,
         catalog: Catalog,
+        make: Callable[[str, str], Entry],
         membership: Membership,
         clock: PoolClock,
         ledger: Ledger,
+        rows: Rows,
         intents: Intents,
         outbox: Outbox,
         report: NodeReport,
@@ -96,10 +105,12 @@ class Node:
         self._look_again = look_again
         patience = Patience(timing.handover, timing.lease + timing.handover)
         self._timeline = Timeline()
+        self._catalog = live = LiveCatalog(catalog, make)
+        self._following = Following(catalog=live, rows=rows, clock=clock, report=report)
         self._alarms = Alarms(timeline=self._timeline, clock=clock, report=report, patience=patience)
         self._delivery = Delivery(
             node=self._node,
-            catalog=catalog,
+            catalog=live,
             intents=intents,
             outbox=outbox,
             clock=clock,
@@ -111,6 +122,7 @@ class Node:
         )
         self._firing = Firing(
             node=self._node,
+            catalog=live,
             timeline=self._timeline,
             alarms=self._alarms,
             ledger=ledger,
@@ -123,7 +135,8 @@ class Node:
         )
         self._loading = Loading(
             node=self._node,
-            catalog=catalog,
+            catalog=live,
+            following=self._following,
             timeline=self._timeline,
             alarms=self._alarms,
             ledger=ledger,
@@ -132,16 +145,30 @@ class Node:
             interval=timing.interval,
         )
         self._recovery = Recovery(
-            node=self._node, timeline=self._timeline, ledger=ledger, delivery=self._delivery
+            node=self._node,
+            timeline=self._timeline,
+            ledger=ledger,
+            following=self._following,
+            delivery=self._delivery,
         )
         self._sweeper = Sweeper(
-            node=self._node, catalog=catalog, ledger=ledger, clock=clock, lease=timing.lease
+            node=self._node,
+            catalog=live,
+            following=self._following,
+            ledger=ledger,
+            rows=rows,
+            clock=clock,
+            lease=timing.lease,
         )
         self._view: View | None = None
         self._merged = ""  # the last recovery that this node was done with
         self._resume_at = 0.0
         for name, reason in catalog.broken.items():
             report.error(name, reason)
+
+    def rows_changed(self) -> None:
+        """Rows may have been written: look with the next turn.  May be called from any thread."""
+        self._following.look()
 
     def turn(self) -> float:
         """One pass; the seconds until the next is needed, at most one.
@@ -167,6 +194,7 @@ class Node:
                 self._recovered()
         except FencedError:
             self._report.count_error(ErrorKind.FENCED)
+            self._following.look()
             self._look_again()
             self._resume_at = self._clock.monotonic() + _FENCED_WAIT
         except StoreError as error:
@@ -176,15 +204,22 @@ class Node:
     def _work(self, view: View) -> None:
         """One pass while all is well with the pool."""
         self._reach_broker()
-        if view.own is not None:
-            self._delivery.recover(due_from=view.due_from, due_until=view.until)
-            self._firing.fire()
-        if self._loading.turn(view):
+        if view.role is not Role.FOREIGN:
+            self._loading.changed(self._following.turn())
+        if view.own is not None and self._following.sound:
+            self._fire(view)
+        if self._loading.turn(view) and self._following.sound:
             self._loaded(view)
-        if self._firing.suspicious or self._loading.suspicious:
+        if self._firing.suspicious or self._loading.suspicious or self._following.suspicious:
             self._suspect()
         elif view.in_force and view.mine[0] == OWNER and self._membership.state is MemberState.STEADY:
             self._sweep()
+
+    def _fire(self, view: View) -> None:
+        if not self._catalog.is_halted:  # what was claimed before waits
+            self._delivery.recover(due_from=view.due_from, due_until=view.until)
+        self._firing.fire()
+        self._loading.look_at(self._alarms.take_stale())
 
     def _loaded(self, view: View) -> None:
         """Everything that the view gives this node is on its timeline."""
@@ -203,8 +238,8 @@ class Node:
 
     def _suspect(self) -> None:
         """Redis has lost what this node knows: let the pool recover before anything is claimed."""
-        self._firing.suspicious = self._loading.suspicious = False
-        logger.warning("Redis has lost cursors that node %s knows; the pool has to recover", self._node)
+        self._firing.suspicious = self._loading.suspicious = self._following.suspicious = False
+        logger.warning("Redis has lost what node %s knows; the pool has to recover", self._node)
         self._membership.suspect()
         self._look_again()
         self._resume_at = self._clock.monotonic() + _FENCED_WAIT
@@ -312,8 +347,9 @@ class Node:
         owes = self._view is not None and self._view.own is not None and not self._firing.done
         if owes or not self._loading.done or self._sweeper.is_under_way:
             return 0.0
+        longest = min(_LONGEST_WAIT, self._following.wait)
         alarm = self._timeline.next_alarm()
         if alarm is None:
-            return _LONGEST_WAIT
+            return longest
         wait: timedelta = alarm - self._clock.now()
-        return min(max(wait.total_seconds(), 0.0), _LONGEST_WAIT)
+        return min(max(wait.total_seconds(), 0.0), longest)

@@ -13,8 +13,12 @@ from enum import Enum
 from typing import Protocol, Union
 
 from celery_dispatch.core.entry import Cursor, Fence, Occurrence
+from celery_dispatch.core.rows import Pause, Row
 
 __all__ = [
+    "Change",
+    "ChangeResult",
+    "ChangeStatus",
     "Claim",
     "ClaimReply",
     "ClaimResult",
@@ -28,6 +32,7 @@ __all__ = [
     "Listener",
     "Member",
     "MemberState",
+    "News",
     "Outbox",
     "Path",
     "Pool",
@@ -35,6 +40,7 @@ __all__ = [
     "Publication",
     "PublicationStatus",
     "Pulse",
+    "Rows",
     "Settlement",
     "Stored",
 ]
@@ -194,7 +200,9 @@ class Pool(Protocol):
 class Listener(Protocol):
     """Wakes from the other nodes.  Only hurries what polling would find anyway; may lose any of them."""
 
-    def start(self, on_wake: Callable[[], None]) -> None: ...
+    def start(self, on_wake: Callable[[], None], on_change: Callable[[], None]) -> None:
+        """Call ``on_wake`` when the pool may have changed, and ``on_change`` when rows may have."""
+        ...
 
     def stop(self) -> None: ...
 
@@ -319,16 +327,18 @@ class Ledger(Protocol):
         claims: Sequence[Claim],
         *,
         recovery: str = "",
+        gate: str | None = None,
         meanwhile: Callable[[], None] | None = None,
     ) -> ClaimReply:
         """Carry out each claim whose cursor is as expected, and say for each what became of it.
 
         One atomic step.  Raises ``FencedError``, with nothing written, unless ``fence`` is in force and no
-        recovery is under way.  Under the config that was in force before, only occurrences that were due in
-        its time can be claimed, for a lease after it.  With ``recovery``, the one under way, any cursor can
-        be put back whatever the fence.  On ``StoreUnavailable`` the outcome is unknown: the same claim may be
-        repeated, and answers ``WON`` to its winner without pushing again.  Names must be unique within the
-        batch.  ``meanwhile`` is called while the answer is on its way, once at most; it claims nothing.
+        recovery is under way, and ``gate`` is that of the rows, where one is shown.  Under the config that
+        was in force before, only occurrences that were due in its time can be claimed, for a lease after it.
+        With ``recovery``, the one under way, any cursor can be put back whatever the fence.  On
+        ``StoreUnavailable`` the outcome is unknown: the same claim may be repeated, and answers ``WON`` to
+        its winner without pushing again.  Names must be unique within the batch.  ``meanwhile`` is called
+        while the answer is on its way, once at most; it claims nothing.
         """
         ...
 
@@ -385,6 +395,103 @@ class Intents(Protocol):
 
     def read(self, limit: int) -> tuple[int, list[Intent]]:
         """How many are open, and the oldest of them; writes nothing."""
+        ...
+
+
+# --- rows ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What is new among the rows.
+
+    ``version`` is that of the latest change, ``changed`` the names that were written between what was asked
+    for and that, with the versions of their rows, the oldest first.  Rows whose version is at or below
+    ``floor`` may have been removed.  ``gate`` is opaque, for firing claims to show; the part of it before the
+    point changes when rows were put back.
+    """
+
+    version: int
+    floor: int
+    gate: str
+    changed: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """ "If the row of ``name`` is ``expected``, say this of it from now on."
+
+    ``definition`` and ``pause`` are what the row will hold.  ``anchor`` is where an entry begins that the
+    change creates, in the past; ``None`` is now.  ``drops_intents`` removes what is claimed and not yet sent.
+    ``token`` must be new; the same change may be repeated under it.  ``created`` and ``updated`` are whole
+    milliseconds, for people.
+    """
+
+    name: str
+    expected: Row | Damaged | None
+    token: str
+    created: datetime
+    updated: datetime
+    definition: str = ""
+    pause: Pause | None = None
+    anchor: datetime | None = None
+    drops_intents: bool = False
+
+
+class ChangeStatus(Enum):
+    DONE = "done"  #: the row is written, by this change or by an earlier try of the same one
+    STALE = "stale"  #: the row is another one; the result carries it
+    TAKEN = "taken"  #: the name to be created is one of the config in force
+    DAMAGED = "damaged"  #: its cursor cannot be read, so nothing was written
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeResult:
+    """What became of one change: the row as it is after it."""
+
+    status: ChangeStatus
+    row: Row | Damaged | None
+
+
+class Rows(Protocol):
+    """What was said of entries at run time; ``rows`` tells how it is fenced."""
+
+    def news(self, since: int, limit: int) -> News:
+        """What was written after the version ``since``, up to ``limit`` names; writes nothing."""
+        ...
+
+    def read(self, names: Sequence[str]) -> list[Row | Damaged | None]:
+        """The rows of ``names``, in their order; writes nothing."""
+        ...
+
+    def scan(self, position: int, count: int) -> tuple[int, list[tuple[str, Row | Damaged]]]:
+        """A page of all rows from ``position`` (0 to begin), and where to go on (0 when done).
+
+        A name may appear twice; one that is there throughout appears at least once.
+        """
+        ...
+
+    def change(self, changes: Sequence[Change]) -> list[ChangeResult]:
+        """Carry out each change whose row is as expected, with its cursor, and say what became of it.
+
+        One atomic step, up to 200 changes; names must be unique among them.  Raises ``FencedError``, with
+        nothing written, while the pool recovers or Redis is not the server that it was last seen on.  On
+        ``StoreUnavailable`` the outcome is unknown: the same change may be repeated.
+        """
+        ...
+
+    def put_back(self, recovery: str, known: int, rows: Mapping[str, Row]) -> None:
+        """Write each row that is stored in a lower version or not at all; the latest is at least ``known``.
+
+        One atomic step.  Raises ``FencedError`` unless that recovery is under way.
+        """
+        ...
+
+    def retire(self, rows: Mapping[str, tuple[Row, Cursor]]) -> None:
+        """Remove each row together with its cursor where both are as given, and raise the floor.
+
+        One atomic step.  Raises ``FencedError``, with nothing written, while the pool recovers.
+        """
         ...
 
 

@@ -7,8 +7,9 @@
                                               └─ every node merges ─────┘
 
 The pool finds out by the server's own run id, or because it is gone; a node finds out when the ledger has a
-cursor that is behind the one that it knows.  Then each node compares all cursors that it holds with the
-ledger, puts back those that are behind, and says that it has merged.  When all have, the pool goes on.
+cursor or a row that is behind the one that it knows.  Then each node puts back the rows of run-time entries
+that it knows in a higher version than stored, compares all cursors that it holds with the ledger, puts back
+those that are behind, and says that it has merged.  When all have, the pool goes on.
 
 * Cursors are ordered by revision, then by due; a fresh anchor yields to any cursor that has fired or skipped.
   A reset by command raises the revision, so that a merge does not undo it.
@@ -24,6 +25,7 @@ from datetime import datetime
 
 from celery_dispatch.core.delivery import Delivery
 from celery_dispatch.core.entry import Cursor, Fence
+from celery_dispatch.core.following import Following
 from celery_dispatch.core.ports import Claim, ClaimStatus, Damaged, Ledger, Stored
 from celery_dispatch.core.timeline import Timeline
 
@@ -49,8 +51,17 @@ def _progress(cursor: Cursor) -> tuple[int, bool, datetime]:
 class Recovery:
     """Merges what one node knows into the ledger, a slice a turn."""
 
-    def __init__(self, *, node: str, timeline: Timeline, ledger: Ledger, delivery: Delivery) -> None:
+    def __init__(
+        self,
+        *,
+        node: str,
+        timeline: Timeline,
+        ledger: Ledger,
+        following: Following,
+        delivery: Delivery,
+    ) -> None:
         self._node = node
+        self._following = following
         self._timeline = timeline
         self._ledger = ledger
         self._delivery = delivery
@@ -65,6 +76,8 @@ class Recovery:
         """
         if name != self._name:
             self._name, self._left, self._put_back = name, [item.entry.name for item in self._timeline], 0
+        if not self._following.merge(name):
+            return False
         now, later = self._left[:_SLICE], self._left[_SLICE:]
         again = self._merge(now, fence) if now else []
         self._left = again + later

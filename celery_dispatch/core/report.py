@@ -28,8 +28,8 @@ class Skip(Enum):
     LATE = "late"  #: by its catch-up policy: a later one was fired in its place, or none so late is
     WINDOW = "window"  #: older than its entry's catch-up window
     DROPPED = "dropped"  #: claimed, not known to be sent, and delivery is at most once
-    PAUSED = "paused"  #: its entry was paused
     LEFT = "left"  #: claimed, and its entry left the catalog before it was sent
+    PAUSED = "paused"  #: its entry was paused, or all entries were
 
 
 class ErrorKind(Enum):
@@ -78,6 +78,8 @@ class NodeReport:
         self.owned = 0
         self.standby = 0
         self.loading = 0
+        self.run_time = 0
+        self.version = 0
         self.open_intents = 0
         self._recovered: datetime | None = None
         self.outage: str | None = None
@@ -112,6 +114,10 @@ class NodeReport:
     def claim_lost(self) -> None:
         """Another node had moved the cursor first."""
         self.lost += 1
+
+    def followed(self, version: int, *, run_time: int) -> None:
+        """All changes up to ``version`` are known; so many entries are defined at run time."""
+        self.version, self.run_time = version, run_time
 
     def taken_over(self, count: int) -> None:
         """So many intents of other nodes are this node's now."""
@@ -169,6 +175,8 @@ class NodeReport:
             "entries": self.owned,
             "standby": self.standby,
             "loading": self.loading,
+            "run_time": self.run_time,
+            "catalog": self.version,
             "fired": self.fired,
             "skipped": self.skipped,
             "lost": self.lost,

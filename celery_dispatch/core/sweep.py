@@ -8,6 +8,11 @@ recovery, and then once an hour:
 * the cursor of an entry that changed, and was not claimed since, *takes* its new definition: should the old
   one come back, what it had been due for meanwhile was nobody's.
 
+* the row of an entry that was deleted, or whose pause is over, is *retired* together with such a tombstone;
+  one that pauses an entry stays, for the entry may come back.
+
+A cursor that stands under a row which this node does not know is judged when it has read that row.
+
 Dying half-way costs nothing: whoever owns slot 0 next begins again, and to do it twice is to do it once.
 When it is done the node says so to the pool, for no vote switches before that, or for two leases.  A config
 that is gone again before it was swept, most likely with all of its nodes and within a lease, leaves no trace:
@@ -16,11 +21,15 @@ its time counts as that of the one that comes back.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
+from celery_dispatch.core.catalog import LiveCatalog
 from celery_dispatch.core.clock import PoolClock
-from celery_dispatch.core.entry import Catalog, Cursor, Fence
-from celery_dispatch.core.ports import Claim, Ledger
+from celery_dispatch.core.entry import Cursor, Fence
+from celery_dispatch.core.following import Following
+from celery_dispatch.core.ports import Claim, Ledger, Rows
+from celery_dispatch.core.rows import Row
 
 __all__ = ["GRACE", "Sweeper"]
 
@@ -35,12 +44,22 @@ class Sweeper:
     """Goes through all cursors, a page at a time."""
 
     def __init__(
-        self, *, node: str, catalog: Catalog, ledger: Ledger, clock: PoolClock, lease: timedelta
+        self,
+        *,
+        node: str,
+        catalog: LiveCatalog,
+        following: Following,
+        ledger: Ledger,
+        rows: Rows,
+        clock: PoolClock,
+        lease: timedelta,
     ) -> None:
         self._node = node
         self._lease = lease
         self._catalog = catalog
+        self._following = following
         self._ledger = ledger
+        self._rows = rows
         self._clock = clock
         self._swept: tuple[Fence, str] | None = None
         self._position = 0
@@ -65,29 +84,45 @@ class Sweeper:
         if self._clock.now() < fence.since + self._lease:
             return False
         position, rows = self._ledger.scan(self._position, _PAGE)
+        cursors = {name: row for name, row in rows if isinstance(row, Cursor)}
+        lost = self._following.learn(
+            [name for name, row in cursors.items() if row.change != self._catalog.version(name)]
+        )
+        known = {name: row for name, row in cursors.items() if name not in lost}
         now = self._clock.now()
-        claims = {name: claim for name, row in rows if (claim := self._verdict(name, row, fence, now))}
+        claims = [claim for name, row in known.items() if (claim := self._verdict(name, row, fence, now))]
         if claims:
-            self._ledger.claim(fence, list(claims.values()))
+            self._ledger.claim(fence, claims)
+        retired = {name: pair for name, row in known.items() if (pair := self._retired(name, row, now))}
+        if retired:
+            self._rows.retire(retired)
         self._position = position
         self._next = self._clock.monotonic() + _EVERY
         return not position
 
-    def _verdict(self, name: str, row: object, fence: Fence, now: datetime) -> Claim | None:
-        if not isinstance(row, Cursor):
-            return None
+    def _verdict(self, name: str, cursor: Cursor, fence: Fence, now: datetime) -> Claim | None:
         if name in self._catalog:
-            return self._take(name, row, fence)
-        if not row.is_tombstone:
-            return Claim(name, row, row.bury(fence, self._node))
-        if now - row.effective_from > GRACE:
-            return Claim(name, row, None)
+            return self._take(name, cursor, fence)
+        if not cursor.is_tombstone:
+            change = self._catalog.version(name)
+            return Claim(name, cursor, replace(cursor.bury(fence, self._node), change=change))
+        if not cursor.change and now - cursor.effective_from > GRACE:
+            return Claim(name, cursor, None)
         return None
 
-    def _take(self, name: str, row: Cursor, fence: Fence) -> Claim | None:
-        entry = self._catalog.entries.get(name)
-        if entry is None or row.is_tombstone or row.definition == entry.definition:
+    def _take(self, name: str, cursor: Cursor, fence: Fence) -> Claim | None:
+        definition = self._catalog.definition(name)
+        if definition is None or cursor.is_tombstone or cursor.definition == definition:
             return None
-        if row.conflicts(entry.definition, fence):
+        if cursor.change != self._catalog.version(name):  # who holds the entry puts that right
             return None
-        return Claim(name, row, row.take(entry.definition, fence, self._node))
+        if self._catalog.conflicts(name, cursor, definition, fence):
+            return None
+        return Claim(name, cursor, cursor.take(definition, fence, self._node))
+
+    def _retired(self, name: str, cursor: Cursor, now: datetime) -> tuple[Row, Cursor] | None:
+        row = self._catalog.row(name)
+        if row is None or row.definition or row.is_paused or not cursor.is_tombstone:
+            return None
+        old = now - cursor.effective_from > GRACE and now - row.updated > GRACE
+        return (row, cursor) if old and row.version == cursor.change else None

@@ -18,6 +18,7 @@ from datetime import datetime
 from celery_dispatch.core.entry import Cursor, Entry, Occurrence
 from celery_dispatch.core.ports import Claim, Path
 from celery_dispatch.core.report import Skip
+from celery_dispatch.core.rows import Row
 
 __all__ = ["Bid", "Item", "Timeline"]
 
@@ -32,6 +33,7 @@ class Item:
     that is to be fired; ``completed``: it waits for none.  ``attempt`` is a claim whose outcome is unknown.
     ``failures`` counts errors in a row, for the backoff; ``order`` breaks ties among equal alarms and is
     negative on a standby, so that owner and standby begin at opposite ends of the same queue.
+    ``row`` is what was said at run time of the entry, as it was held.
     """
 
     entry: Entry
@@ -43,6 +45,7 @@ class Item:
     attempt: Bid | None = None
     failures: int = 0
     ticket: int = 0
+    row: Row | None = None
     completed: bool = False
     fires_at: datetime = field(init=False)
 
@@ -57,6 +60,11 @@ class Item:
         """Wait for nothing: the cursor has passed the last occurrence."""
         self.wait_for(self.cursor.due)
         self.completed = True
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether its cursor stands under another row than this node holds it by."""
+        return self.cursor.change != (self.row.version if self.row is not None else 0)
 
 
 @dataclass(slots=True, eq=False)

@@ -83,12 +83,18 @@ class ClaimScript:
         self._script: Any = client.register_script(lua_source("push") + lua_source("claim"))
 
     def __call__(
-        self, fence: Fence, claims: Sequence[Claim], recovery: str, meanwhile: Callable[[], None] | None
+        self,
+        fence: Fence,
+        claims: Sequence[Claim],
+        *,
+        recovery: str,
+        gate: str | None,
+        meanwhile: Callable[[], None] | None,
     ) -> ClaimReply:
         """Carry out at most 5,000 claims in one step; raises ``FencedError`` if nothing may be claimed."""
         keys = self._keys
         queues = _Queues(keys.pool, keys.cursor, keys.intents, keys.attempts)
-        args: _Args = [fence.config, to_ms(fence.since), recovery, len(claims)]
+        args: _Args = [fence.config, to_ms(fence.since), recovery, "*" if gate is None else gate, len(claims)]
         args += [claim.name for claim in claims]
         for claim in claims:
             args += (_expected(claim.expected), encode_cursor(claim.wanted))
@@ -164,6 +170,8 @@ def _fenced(fence: Fence, recovery: str, reason: str, first: str, second: str) -
         if first:
             return f"The pool is in recovery {first}: nothing can be claimed until its nodes have merged."
         return f"The recovery {recovery} is over: cursors can be put back no more."
+    if reason == "gate":
+        return f"The gate of the rows is {printable(first)!r}, not {second!r}."
     if reason == "before":
         return f"Under {mine} only what was due before {first} can be claimed, and only until {second}."
     stored = f"{first} since {second}" if first else "none"

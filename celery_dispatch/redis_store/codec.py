@@ -1,9 +1,9 @@
 """Cursors and members as the text that Redis holds.
 
 A cursor is a compact JSON array in ASCII,
-``[due_ms,"definition",effective_from_ms,revision,fired,skipped,"node"]``.  The claim script compares it
-byte by byte, so there is exactly one text for each cursor: a row that would not be written again just as it
-was read is ``Damaged``.
+``[due_ms,"definition",effective_from_ms,revision,fired,skipped,"node"]``, and the version of its run-time row
+after that where it stands under one.  The claim script compares it byte by byte, so there is exactly one text
+for each cursor: a row that would not be written again just as it was read is ``Damaged``.
 
 What is read may have been written by anybody: text that is shown to people is made printable, instants and
 numbers are bounded so that reckoning with them cannot overflow, and an operation is one of four words.
@@ -35,8 +35,11 @@ __all__ = [
     "encode_node",
     "from_micros",
     "from_ms",
-    "printable",
     "intent_field",
+    "is_count",
+    "is_instant",
+    "is_text",
+    "printable",
     "to_ms",
 ]
 
@@ -83,9 +86,10 @@ def encode_cursor(cursor: Cursor | None) -> str:
     """The row of ``cursor``; the empty text for none."""
     if cursor is None:
         return ""
+    change = f",{cursor.change}" if cursor.change else ""
     return (
         f"[{to_ms(cursor.due)},{_quoted(cursor.definition)},{to_ms(cursor.effective_from)},"
-        f"{cursor.revision},{cursor.fired},{cursor.skipped},{_quoted(cursor.node)}]"
+        f"{cursor.revision},{cursor.fired},{cursor.skipped},{_quoted(cursor.node)}{change}]"
     )
 
 
@@ -106,22 +110,30 @@ def _decode_any(raw: str) -> Cursor | Damaged:
         row = json.loads(raw)
     except (ValueError, RecursionError) as error:
         return Damaged(raw, f"not JSON: {error}"[:200])
-    if not isinstance(row, list) or len(row) != 7:
-        return Damaged(raw, "not an array of seven")
-    due, definition, effective_from, revision, fired, skipped, node = row
-    if not (_is_count(due, _LATEST_MS) and _is_count(effective_from, _LATEST_MS)):
+    if not isinstance(row, list) or len(row) not in (7, 8):
+        return Damaged(raw, "not an array of seven or eight")
+    due, definition, effective_from, revision, fired, skipped, node, *changes = row
+    if not (is_instant(due) and is_instant(effective_from)):
         return Damaged(raw, "an instant is not milliseconds since 1970")
-    if not (_is_count(revision) and revision > 0 and _is_count(fired) and _is_count(skipped)):
+    counts = (revision, fired, skipped, *changes)
+    if not (all(map(is_count, counts)) and revision > 0 and changes != [0]):
         return Damaged(raw, "a count is not a whole number in its range")
     if not (isinstance(definition, str) and isinstance(node, str)):
         return Damaged(raw, "definition or node is not text")
     if _encode(row) != raw:
         return Damaged(raw, "not written as this version writes it")
-    return Cursor(from_ms(due), definition, from_ms(effective_from), revision, fired, skipped, node)
+    change = changes[0] if changes else 0
+    return Cursor(from_ms(due), definition, from_ms(effective_from), revision, fired, skipped, node, change)
 
 
-def _is_count(value: object, most: int = _LARGEST) -> bool:
-    return type(value) is int and 0 <= value <= most
+def is_count(value: object) -> bool:
+    """Whether it is a whole number that can be reckoned with, not negative."""
+    return type(value) is int and 0 <= value <= _LARGEST
+
+
+def is_instant(value: object) -> bool:
+    """Whether it is milliseconds since 1970 that can be reckoned with."""
+    return type(value) is int and 0 <= value <= _LATEST_MS
 
 
 # --- intents ------------------------------------------------------------------------------------------------
@@ -170,7 +182,7 @@ def encode_intent(intent: Intent) -> str:
 def decode_intent(field: str, raw: str) -> Intent | Damaged:
     """The intent of a row, or what is wrong with it."""
     key, row = _FIELD.fullmatch(field), _INTENT.fullmatch(raw)
-    if key is None or int(key[1]) > _LATEST_MS or not _is_text(key[2]):
+    if key is None or int(key[1]) > _LATEST_MS or not is_text(key[2]):
         return Damaged(raw, f"its field {field[:200]!r} is not due_ms:name")
     if row is None or int(row[2]) > _LATEST_MS:
         return Damaged(raw, "not an attempt and its message on two lines")
@@ -178,7 +190,7 @@ def decode_intent(field: str, raw: str) -> Intent | Damaged:
         node, rest = json.loads(row[3]), json.loads(row[4])
     except (ValueError, RecursionError) as error:
         return Damaged(raw, f"not JSON: {error}"[:200])
-    if len(rest) != 2 or not (_is_text(node) and _is_text(rest[0]) and _is_message(rest[1])):
+    if len(rest) != 2 or not (is_text(node) and is_text(rest[0]) and _is_message(rest[1])):
         return Damaged(raw, "not node, definition and message")
     commands = None if rest[1] is None else tuple(Command(*command) for command in rest[1])
     intent = Intent(
@@ -198,12 +210,12 @@ def decode_intent(field: str, raw: str) -> Intent | Damaged:
 def _is_message(value: object) -> bool:
     return value is None or (
         isinstance(value, list)
-        and all(isinstance(c, list) and len(c) == 3 and all(map(_is_text, c)) for c in value)
+        and all(isinstance(c, list) and len(c) == 3 and all(map(is_text, c)) for c in value)
         and all(command[0] in _OPERATIONS for command in value)
     )
 
 
-def _is_text(value: object) -> bool:
+def is_text(value: object) -> bool:
     """Whether it is text that can be sent."""
     try:
         return isinstance(value, str) and value.encode() is not None
@@ -242,7 +254,7 @@ def decode_member(node: str, lease_end: str, raw: str | None) -> Member | None:
         return None
     if not (isinstance(host, str) and isinstance(config, str) and isinstance(identity, str)):
         return None
-    if not (isinstance(draining, bool) and _is_count(joined, _LATEST_MS)):
+    if not (isinstance(draining, bool) and is_instant(joined)):
         return None
     if not 0 <= end <= _LATEST_MS:
         return None

@@ -53,6 +53,7 @@ class RedisLedger:
         claims: Sequence[Claim],
         *,
         recovery: str = "",
+        gate: str | None = None,
         meanwhile: Callable[[], None] | None = None,
     ) -> ClaimReply:
         check_claims(claims, recovery=recovery)
@@ -60,7 +61,8 @@ class RedisLedger:
         to_do = [meanwhile]
 
         def run(batch: Sequence[Claim]) -> Sequence[ClaimResult]:
-            replies.append(self._script(fence, batch, recovery, to_do.pop() if to_do else None))
+            ahead = to_do.pop() if to_do else None
+            replies.append(self._script(fence, batch, recovery=recovery, gate=gate, meanwhile=ahead))
             return replies[-1].results
 
         results: list[ClaimResult] = []

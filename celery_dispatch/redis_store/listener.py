@@ -32,7 +32,7 @@ _JOIN = 1.0  # seconds
 
 
 class RedisListener:
-    """Calls ``on_wake``, on a thread of its own, when the pool may have changed; implements ``Listener``.
+    """Calls back, on a thread of its own, when the pool or rows may have changed; implements ``Listener``.
 
     ``client`` is used by this thread alone.
     """
@@ -44,11 +44,11 @@ class RedisListener:
         self._stopping = False
         self._thread: threading.Thread | None = None
 
-    def start(self, on_wake: Callable[[], None]) -> None:
+    def start(self, on_wake: Callable[[], None], on_change: Callable[[], None]) -> None:
         """Listen from now on; a second call does nothing."""
         if self._thread is None:
             self._thread = threading.Thread(
-                target=self._run, args=(on_wake,), name="dispatch-listener", daemon=True
+                target=self._run, args=(on_wake, on_change), name="dispatch-listener", daemon=True
             )
             self._thread.start()
 
@@ -60,11 +60,11 @@ class RedisListener:
         if thread is not None and thread.is_alive() and thread is not threading.current_thread():
             thread.join(_JOIN)  # not alive yet where a signal interrupted its start
 
-    def _run(self, on_wake: Callable[[], None]) -> None:
+    def _run(self, on_wake: Callable[[], None], on_change: Callable[[], None]) -> None:
         complained = ""
         while not self._stopping:
             try:
-                self._listen(on_wake)
+                self._listen(on_wake, on_change)
             except StoreError as error:
                 if complained != str(error):
                     complained = str(error)
@@ -81,7 +81,7 @@ class RedisListener:
                 return
 
     @translated()
-    def _listen(self, on_wake: Callable[[], None]) -> None:
+    def _listen(self, on_wake: Callable[[], None], on_change: Callable[[], None]) -> None:
         """Hand wakes on until told to stop, or until the connection fails."""
         client: Any = self._client  # its pubsub() is not typed
         with client.pubsub() as subscription:
@@ -91,7 +91,10 @@ class RedisListener:
                 message: Any = subscription.get_message(timeout=_TURN)
                 if message is not None:
                     heard, asked = time.monotonic(), False
-                    if message["type"] in ("subscribe", "message"):
+                    said = message["data"] if message["type"] == "message" else None
+                    if message["type"] == "subscribe" or said == "catalog":
+                        on_change()
+                    if message["type"] == "subscribe" or (said is not None and said != "catalog"):
                         on_wake()
                 elif time.monotonic() - heard > 2 * _PING:
                     raise StoreUnavailable("Redis does not answer on the subscribed connection.")

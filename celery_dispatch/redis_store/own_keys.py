@@ -25,7 +25,9 @@ def taken_keys(client: redis.Redis, keys: Keys) -> Iterator[tuple[str, str]]:
     """
     for key in sorted(keys.permanent):
         kind, ask = (
-            ("sorted set", client.zcard) if key in (keys.nodes, keys.attempts) else ("hash", client.hlen)
+            ("sorted set", client.zcard)
+            if key in (keys.nodes, keys.attempts, keys.changes)
+            else ("hash", client.hlen)
         )
         try:
             ask(key)

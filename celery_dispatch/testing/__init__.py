@@ -29,6 +29,7 @@ from __future__ import annotations
 from celery_dispatch.testing.ledger import MemoryIntents, MemoryLedger
 from celery_dispatch.testing.outbox import MemoryOutbox
 from celery_dispatch.testing.pool import MemoryListener, MemoryPool
+from celery_dispatch.testing.rows import MemoryRows
 from celery_dispatch.testing.store import ManualClock, MemoryStore
 
 __all__ = [
@@ -38,5 +39,6 @@ __all__ = [
     "MemoryListener",
     "MemoryOutbox",
     "MemoryPool",
+    "MemoryRows",
     "MemoryStore",
 ]

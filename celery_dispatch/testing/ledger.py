@@ -56,6 +56,7 @@ class MemoryLedger(MemoryPort):
         claims: Sequence[Claim],
         *,
         recovery: str = "",
+        gate: str | None = None,
         meanwhile: Callable[[], None] | None = None,
     ) -> ClaimReply:
         check_claims(claims, recovery=recovery)
@@ -65,6 +66,8 @@ class MemoryLedger(MemoryPort):
                 encode_intent(claim.intent)
         with self.store.operation(self) as now:
             _check_fence(self.store, fence, claims, recovery, now)
+            if gate not in (None, self.store.gate):
+                raise FencedError(f"The gate of the rows is {self.store.gate!r}, not {gate!r}.")
             results = tuple(self._claim(claim, None if recovery else now) for claim in claims)
             reply = ClaimReply(self.store.now(), results)
         if meanwhile is not None:

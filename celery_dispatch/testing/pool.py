@@ -232,20 +232,28 @@ def _role(member: Member) -> tuple[object, ...]:
 
 
 class MemoryListener(MemoryPort):
-    """Implements the ``Listener`` port; wakes on the thread that changed the pool."""
+    """Implements the ``Listener`` port; wakes on the thread that changed something."""
 
     _on_wake: Callable[[], None] | None = None
+    _on_change: Callable[[], None] | None = None
 
-    def start(self, on_wake: Callable[[], None]) -> None:
+    def start(self, on_wake: Callable[[], None], on_change: Callable[[], None]) -> None:
         if self._on_wake is None:
-            self._on_wake = on_wake
+            self._on_wake, self._on_change = on_wake, on_change
             self.store.listeners.append(self._wake)
+            self.store.followers.append(self._change)
             on_wake()
+            on_change()
 
     def stop(self) -> None:
         if self._wake in self.store.listeners:
             self.store.listeners.remove(self._wake)
+            self.store.followers.remove(self._change)
 
     def _wake(self) -> None:
         if self._on_wake is not None and self.available:
             self._on_wake()
+
+    def _change(self) -> None:
+        if self._on_change is not None and self.available:
+            self._on_change()

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta, timezone
 from celery_dispatch.core.clock import whole_ms
 from celery_dispatch.core.entry import Cursor, Fence
 from celery_dispatch.core.ports import Damaged, Intent, Member
+from celery_dispatch.core.rows import Row
 from celery_dispatch.errors import StoreUnavailable
 
 __all__ = ["ManualClock", "MemoryPort", "MemoryStore"]
@@ -38,9 +39,11 @@ class MemoryStore:
 
     ``clock`` carries the server's time, which begins at ``start`` (aware UTC, whole milliseconds).
     ``queues`` holds the messages of each queue, the oldest first, and ``published`` those of channels, as
-    (channel, message).  ``intents`` holds those that are open, by ``due_ms:name``.  Keys and channels in
-    ``refused`` take no message.  ``server`` is what Redis calls its ``run_id``, ``seen_on`` the one that the
-    pool was last seen on.  The pool's other attributes are named as its fields on Redis (``heartbeat.lua``).
+    (channel, message).  ``intents`` holds those that are open, by ``due_ms:name``, and ``rows`` what was said
+    of entries at run time, by name.  ``listeners`` are called when the pool changes, ``followers`` when rows
+    do.  Keys and channels in ``refused`` take no message.  ``server`` is what Redis calls its ``run_id``,
+    ``seen_on`` the one that the pool was last seen on.  The pool's other attributes are named as its fields
+    on Redis (``heartbeat.lua``).
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class MemoryStore:
         self.published: list[tuple[str, bytes | str]] = []
         self.refused: set[str] = set()
         self.listeners: list[Callable[[], None]] = []
+        self.followers: list[Callable[[], None]] = []
         self._start = start - timedelta(seconds=self.clock.monotonic())
         self._names = 0
         self._loses_reply = False
@@ -81,6 +85,9 @@ class MemoryStore:
         self.recovery_names: set[str] = set()
         self.cursors: dict[str, Cursor | Damaged] = {}
         self.intents: dict[str, Intent | Damaged] = {}
+        self.rows: dict[str, Row | Damaged] = {}
+        self.catalog = self.catalog_floor = 0
+        self.gate = ""
 
     def restart(self) -> None:
         """Let the server be another one from now on, with all that was stored: the pool then recovers."""
@@ -125,6 +132,11 @@ class MemoryStore:
         self.epoch = self.new_name()
         for on_wake in list(self.listeners):
             on_wake()
+
+    def rows_changed(self) -> None:
+        """Tell the nodes that rows were written."""
+        for on_change in list(self.followers):
+            on_change()
 
 
 class MemoryPort:

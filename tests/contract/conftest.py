@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
+from secrets import token_hex
 from typing import Any, Protocol
 
 import pytest
@@ -13,6 +14,8 @@ import redis
 
 from celery_dispatch.core.entry import Cursor, Fence
 from celery_dispatch.core.ports import (
+    Change,
+    ChangeStatus,
     Damaged,
     Heartbeat,
     Intents,
@@ -21,14 +24,18 @@ from celery_dispatch.core.ports import (
     MemberState,
     Pool,
     Pulse,
+    Rows,
 )
+from celery_dispatch.core.rows import Row
 from celery_dispatch.redis_store.client import redis_client
 from celery_dispatch.redis_store.codec import decode_intent, encode_cursor, to_ms
 from celery_dispatch.redis_store.intents import RedisIntents
 from celery_dispatch.redis_store.keys import Keys
 from celery_dispatch.redis_store.ledger import RedisLedger
 from celery_dispatch.redis_store.pool import RedisPool
-from celery_dispatch.testing import MemoryIntents, MemoryLedger, MemoryPool, MemoryStore
+from celery_dispatch.redis_store.row_codec import decode_row
+from celery_dispatch.redis_store.rows import RedisRows
+from celery_dispatch.testing import MemoryIntents, MemoryLedger, MemoryPool, MemoryRows, MemoryStore
 from tests.servers import KINDS, Server
 
 LEASE = timedelta(seconds=10)
@@ -49,6 +56,7 @@ class World(Protocol):
     pool: Pool
     ledger: Ledger
     intents: Intents
+    rows: Rows
 
     def now(self) -> datetime: ...
 
@@ -87,6 +95,9 @@ class World(Protocol):
     def put_intent(self, field: str, row: str, since: datetime) -> None:
         """Write the row of an intent past the contract."""
 
+    def put_row(self, name: str, row: str | None) -> None:
+        """Write the text of a row past the contract; ``None`` removes it."""
+
 
 class MemoryWorld:
     def __init__(self) -> None:
@@ -94,6 +105,7 @@ class MemoryWorld:
         self.pool: Pool = MemoryPool(self.store)
         self.ledger: Ledger = MemoryLedger(self.store)
         self.intents: Intents = MemoryIntents(self.store)
+        self.rows: Rows = MemoryRows(self.store)
 
     def now(self) -> datetime:
         return self.store.now()
@@ -149,6 +161,12 @@ class MemoryWorld:
     def put_intent(self, field: str, row: str, since: datetime) -> None:
         self.store.intents[field] = decode_intent(field, row)
 
+    def put_row(self, name: str, row: str | None) -> None:
+        if row is None:
+            del self.store.rows[name]
+        else:
+            self.store.rows[name] = decode_row(row)
+
 
 class RedisWorld:
     def __init__(self, client: redis.Redis, keys: Keys, queues: set[str]) -> None:
@@ -158,6 +176,7 @@ class RedisWorld:
         self.pool: Pool = RedisPool(client, keys)
         self.ledger: Ledger = RedisLedger(client, keys)
         self.intents: Intents = RedisIntents(client, keys)
+        self.rows: Rows = RedisRows(client, keys)
 
     def now(self) -> datetime:
         seconds, micros = self.client.time()
@@ -220,6 +239,13 @@ class RedisWorld:
     def put_intent(self, field: str, row: str, since: datetime) -> None:
         self.client.hset(self.keys.intents, field, row)
         self.client.zadd(self.keys.attempts, {field: to_ms(since)})
+
+    def put_row(self, name: str, row: str | None) -> None:
+        if row is None:
+            self.client.hdel(self.keys.entries, name)
+            self.client.zrem(self.keys.changes, name)
+        else:
+            self.client.hset(self.keys.entries, name, row)
 
 
 @pytest.fixture(params=["memory", *KINDS])
@@ -291,3 +317,19 @@ def settle(world: World, *beats: Heartbeat) -> Pulse:
             return pulses[-1]
         merged = pulses[-1].recovery
         world.let_pass(INTERVAL.total_seconds())
+
+
+def create(world: World, name: str, definition: str = '{"task":"t"}', **changes: Any) -> Row:
+    """A row that defines an entry; it must be possible."""
+    now = world.now().replace(microsecond=0)
+    given = {
+        "expected": None,
+        "token": token_hex(4),
+        "created": now,
+        "updated": now,
+        "definition": definition,
+    }
+    (result,) = world.rows.change([Change(name, **{**given, **changes})])
+    assert result.status is ChangeStatus.DONE
+    assert isinstance(result.row, Row)
+    return result.row

@@ -265,7 +265,7 @@ def test_the_leak_check_finds_what_is_neither_permanent_nor_declared(client: Any
     client.flushall()
 
 
-NAMES = ("pool", "nodes", "members", "cursor", "intents", "attempts")
+NAMES = ("pool", "nodes", "members", "cursor", "entries", "changes", "intents", "attempts")
 
 
 def test_every_key_has_the_prefix_as_its_hash_tag() -> None:

@@ -234,7 +234,7 @@ def test_wakes_come_from_the_new_master_after_a_promotion(beat: Beat, opened: Op
     with sentinels_running("valkey") as group:
         wakes: list[None] = []
         listener = RedisListener(opened(group.url, group.options), KEYS)
-        listener.start(lambda: wakes.append(None))
+        listener.start(lambda: wakes.append(None), lambda: None)
         try:
             wait_until(lambda: len(wakes) == 1, what="the subscription itself wakes")
             group.hold_the_replica_back()
@@ -315,7 +315,7 @@ def test_each_prefix_has_a_node_of_its_own(
 def test_wakes_cross_the_cluster(cluster: ClusterOfServers, beat: Beat, opened: Opened) -> None:
     wakes: list[None] = []
     listener = RedisListener(opened(cluster.url, key_prefix="elsewhere"), KEYS)
-    listener.start(lambda: wakes.append(None))
+    listener.start(lambda: wakes.append(None), lambda: None)
     try:
         wait_until(lambda: wakes, what="the subscription itself wakes")
         woken = len(wakes)

@@ -15,7 +15,7 @@ from celery_dispatch.redis_store.keys import Keys
 from celery_dispatch.redis_store.listener import RedisListener
 from celery_dispatch.redis_store.pool import RedisPool
 from celery_dispatch.testing import MemoryListener
-from tests.contract.conftest import MemoryWorld, RedisWorld, World
+from tests.contract.conftest import MemoryWorld, RedisWorld, World, create
 from tests.servers import running, wait_until
 
 Beat = Callable[..., Heartbeat]
@@ -32,6 +32,10 @@ class Wakes:
         self.count += 1
         if self._failing:
             raise RuntimeError("a wake failed")
+
+
+def nothing() -> None:
+    """Changes of rows are of no concern here."""
 
 
 @pytest.fixture
@@ -58,7 +62,7 @@ def test_a_change_of_the_pool_wakes_and_a_renewal_does_not(
     world: World, beat: Beat, opened: ExitStack
 ) -> None:
     wakes = Wakes()
-    listener_of(world, opened).start(wakes)
+    listener_of(world, opened).start(wakes, nothing)
     wait_until(lambda: wakes.count == 1, what="the subscription itself wakes")
     world.pool.heartbeat(beat("a"), known_epoch=None)
     wait_until(lambda: wakes.count == 2, what="a join wakes")
@@ -70,8 +74,8 @@ def test_a_change_of_the_pool_wakes_and_a_renewal_does_not(
 
 def test_start_and_stop_may_be_called_twice(world: World, beat: Beat, opened: ExitStack) -> None:
     wakes, listener = Wakes(), listener_of(world, opened)
-    listener.start(wakes)
-    listener.start(wakes)
+    listener.start(wakes, nothing)
+    listener.start(wakes, nothing)
     wait_until(lambda: wakes.count >= 1)
     listener.stop()
     listener.stop()
@@ -88,7 +92,7 @@ def test_stopping_what_never_started_does_nothing(world: World, opened: ExitStac
 
 def test_a_wake_that_fails_does_not_end_the_listener(real: RedisWorld, beat: Beat, opened: ExitStack) -> None:
     wakes = Wakes(failing=True)
-    listener_of(real, opened).start(wakes)
+    listener_of(real, opened).start(wakes, nothing)
     wait_until(lambda: wakes.count == 1)
     real.pool.heartbeat(beat("a"), known_epoch=None)
 
@@ -99,7 +103,7 @@ def test_a_server_that_comes_back_is_listened_to_again(keys: Keys, beat: Beat, o
     with running("valkey") as server:
         clients: list[redis.Redis] = [redis_client(server.url, {}) for _ in range(2)]
         wakes, listener = Wakes(), RedisListener(clients[0], keys)
-        listener.start(wakes)
+        listener.start(wakes, nothing)
         opened.callback(listener.stop)
         wait_until(lambda: wakes.count == 1)
         server.kill()
@@ -117,7 +121,7 @@ def test_a_listener_waits_for_a_server_that_is_not_there_yet(keys: Keys, opened:
         late.stop()
         client = redis_client(late.url, {})
         wakes, listener = Wakes(), RedisListener(client, keys)
-        listener.start(wakes)
+        listener.start(wakes, nothing)
         opened.callback(listener.stop)
         late.start()
         wait_until(lambda: wakes.count == 1)
@@ -132,7 +136,7 @@ def test_a_connection_on_which_nothing_comes_back_is_given_up(
     with running("valkey") as server:
         client = redis_client(server.url, {"socket_timeout": 0.2})
         wakes, listener = Wakes(), RedisListener(client, keys)
-        listener.start(wakes)
+        listener.start(wakes, nothing)
         opened.callback(listener.stop)
         wait_until(lambda: wakes.count == 1)
         quiet = threading.Event()
@@ -144,3 +148,12 @@ def test_a_connection_on_which_nothing_comes_back_is_given_up(
         wait_until(lambda: wakes.count == 2, what="subscribed anew")
         listener.stop()
         client.close()
+
+
+def test_a_change_of_rows_is_told_apart_from_one_of_the_pool(world: World, opened: ExitStack) -> None:
+    wakes, changes = Wakes(), Wakes()
+    listener_of(world, opened).start(wakes, changes)
+    wait_until(lambda: (wakes.count, changes.count) == (1, 1))
+    create(world, "report")
+    wait_until(lambda: changes.count == 2)
+    assert wakes.count == 1

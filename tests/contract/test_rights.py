@@ -155,7 +155,7 @@ def listen(world: RedisWorld, beat: Beat, stack: ExitStack) -> bool:
 
     listener = RedisListener(world.client, world.keys)
     stack.callback(listener.stop)
-    listener.start(on_wake)
+    listener.start(on_wake, lambda: None)
     if not subscribed.wait(2):
         return False
     world.pool.heartbeat(beat("c"), known_epoch=None)

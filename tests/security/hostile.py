@@ -83,12 +83,13 @@ POOL_FIELDS = (
     *("identity", "before_config", "challenger", "epoch", "run_id", "recovery", "recovery_names"),
     *("since", "before_since", "before_until", "challenger_at", "vote_at", "changes", "beat_at", "lease"),
     *("no_trim_until", "recovery_from", "recovery_until", "identity_at", "unheard-of"),
+    *("catalog", "catalog_floor", "gate"),
 )
 
 #: Each key of the pool with a command that makes it something else.
 WHOLE_KEYS = {
     f"{name} is a {kind}": (name, command)
-    for name in ("pool", "nodes", "members", "cursor", "intents", "attempts")
+    for name in ("pool", "nodes", "members", "cursor", "entries", "changes", "intents", "attempts")
     for kind, command in (
         ("string", ("SET", "taken")),
         ("list", ("RPUSH", "taken")),
@@ -96,8 +97,8 @@ WHOLE_KEYS = {
         ("hash", ("HSET", "taken", "1")),
         ("zset", ("ZADD", "1", "taken")),
     )
-    if (kind == "hash") <= (name in ("nodes", "attempts"))
-    and (kind == "zset") <= (name not in ("nodes", "attempts"))
+    if (kind == "hash") <= (name in ("nodes", "changes", "attempts"))
+    and (kind == "zset") <= (name not in ("nodes", "changes", "attempts"))
 }
 
 
@@ -115,6 +116,7 @@ def cursors(now: int) -> Iterator[str]:
     for place in range(7):
         for word in _WORDS:
             yield _compact([*good[:place], word, *good[place + 1 :]])
+    yield from (_compact([*good, word]) for word in _WORDS)
     for due in (0, 1, now - 10**10, now + 3_600_000, FAR, *(_END - ms for ms in (0, 1, 110, 1_400, 10**8))):
         yield _compact([due, "d", 0, 9, 1, 0, "n"])
         yield _compact([now, "d", due, 2**53, 1, 0, "n"])
@@ -183,7 +185,7 @@ def _compact(value: object) -> str:
 
 def fill_rows(redis: Any, keys: Keys, value: bytes) -> None:
     """``value`` in every row and as every name, but for the rows of the pool and of entries beside good-1."""
-    for key in (keys.cursor, keys.members, keys.intents):
+    for key in (keys.cursor, keys.members, keys.entries, keys.intents):
         redis.hset(key, value, value)
     for name in ("good-1", "unheard-of"):
         redis.hset(keys.cursor, name, value)
@@ -192,6 +194,7 @@ def fill_rows(redis: Any, keys: Keys, value: bytes) -> None:
     redis.zadd(keys.nodes, {value: 10**14})
     put_intent(redis, keys, b"1:good-1", value)
     redis.zadd(keys.attempts, {value: float("inf")})
+    redis.zadd(keys.changes, {value: float("inf"), b"good-1": 10**14})
     facets = keys.facets(redis.hget(keys.pool, "config").decode())
     redis.hset(facets, mapping={"count": "1", value: value})
     redis.pexpire(facets, 60_000)

@@ -215,7 +215,7 @@ def test_no_notification_does_more_than_wake(
         stack.callback(own.close)
         listener = RedisListener(own, keys)
         stack.callback(listener.stop)
-        listener.start(lambda: (woken.release(), None)[1])
+        listener.start(lambda: (woken.release(), None)[1], lambda: None)
         assert woken.acquire(timeout=5)  # subscribed
         for value in VALUES.values():
             bystander.redis.publish(keys.wake, value)
@@ -232,7 +232,7 @@ def test_a_listener_that_is_thrown_out_comes_back(
         stack.callback(own.close)
         listener = RedisListener(own, keys)
         stack.callback(listener.stop)
-        listener.start(lambda: woken.append(None))
+        listener.start(lambda: woken.append(None), lambda: None)
         wait_until(lambda: woken)
         bystander.redis.execute_command("CLIENT", "KILL", "TYPE", "pubsub")
         wait_until(lambda: len(woken) > 1)

@@ -20,6 +20,7 @@ __all__ = ["CALLS", "Faulty", "Harm", "Killed", "Victim"]
 CALLS = {
     "pool": ("heartbeat", "leave"),
     "ledger": ("read", "claim", "scan"),
+    "rows": ("news", "read", "put_back", "retire"),
     "intents": ("settle", "keep", "take_over", "read"),
     "outbox": ("connect", "publish"),
 }

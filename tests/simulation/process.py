@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from random import Random
-from typing import Any
+from typing import Any, NoReturn
 
 from celery_dispatch.core.clock import PoolClock
 from celery_dispatch.core.entry import Occurrence
@@ -25,7 +25,14 @@ from celery_dispatch.core.ports import Command
 from celery_dispatch.core.report import NodeReport
 from celery_dispatch.core.timeline import Item
 from celery_dispatch.errors import StoreError, StoreUnavailable
-from celery_dispatch.testing import MemoryIntents, MemoryLedger, MemoryOutbox, MemoryPool, MemoryStore
+from celery_dispatch.testing import (
+    MemoryIntents,
+    MemoryLedger,
+    MemoryOutbox,
+    MemoryPool,
+    MemoryRows,
+    MemoryStore,
+)
 from tests.simulation.faulty import Faulty, Harm, Killed
 from tests.simulation.loop import Loop
 from tests.simulation.plan import Plan, Spec
@@ -67,7 +74,9 @@ class _Outbox(MemoryOutbox):
 
     def render(self, occurrence: Occurrence, *, now: datetime) -> tuple[Command, ...]:
         entry = occurrence.entry
-        return (Command("LPUSH", self.queue, f"{entry.name}|{occurrence.due.isoformat()}|{entry.definition}"),)
+        return (
+            Command("LPUSH", self.queue, f"{entry.name}|{occurrence.due.isoformat()}|{entry.definition}"),
+        )
 
     def sent(self, occurrence: Occurrence) -> None:
         """Stock beat logs here."""
@@ -94,16 +103,19 @@ class Process:
     def _build(self, local: LocalClock) -> None:
         world, settings, store = self._world, self._settings, self._world.store
         clock = PoolClock(local)
-        timing = Timing(*(timedelta(seconds=s) for s in (settings.interval, settings.lease, settings.handover)))
+        timing = Timing(
+            *(timedelta(seconds=s) for s in (settings.interval, settings.lease, settings.handover))
+        )
         outbox = _Outbox(store, same_store=settings.same_store)
         outbox.user_code = {spec.name for spec in self._specs() if spec.user_code}
         ports: dict[str, Any] = {
             "pool": MemoryPool(store),
             "ledger": MemoryLedger(store),
+            "rows": MemoryRows(store),
             "intents": MemoryIntents(store),
             "outbox": outbox,
         }
-        pool, ledger, intents, box = (
+        pool, ledger, rows, intents, box = (
             Faulty(port, name, self, lambda *call: world.seen(self, *call)) for name, port in ports.items()
         )
         self.membership = Membership(
@@ -116,9 +128,11 @@ class Process:
         self.membership._ring = SharedRing()
         self.node = Node(
             catalog=self.catalog,
+            make=_nothing_is_made,
             membership=self.membership,
             clock=clock,
             ledger=ledger,  # type: ignore[arg-type]
+            rows=rows,  # type: ignore[arg-type]
             intents=intents,  # type: ignore[arg-type]
             outbox=box,  # type: ignore[arg-type]
             report=NodeReport({}),
@@ -129,6 +143,7 @@ class Process:
             look_again=self.wake,
         )
         store.listeners.append(self._told)
+        store.followers.append(self.node.rows_changed)
 
     def _specs(self) -> tuple[Spec, ...]:
         return self._world.plan.configs[self.config]
@@ -286,3 +301,7 @@ class Process:
         self._hot = (second, turns)
         if turns == _HOT:
             self._world.wrong(f"{self.name}: its loop turned {_HOT} times within a second")
+
+
+def _nothing_is_made(name: str, definition: str) -> NoReturn:
+    raise AssertionError(f"no plan creates entries at run time, and {name} is one")

@@ -20,8 +20,8 @@ from tests.simulation.witness import Witness
 
 __all__ = ["Outcome", "run"]
 
-_ALL = ("pool", "ledger", "intents", "outbox")
-_REDIS = ("pool", "ledger", "intents")
+_ALL = ("pool", "ledger", "rows", "intents", "outbox")
+_REDIS = ("pool", "ledger", "rows", "intents")
 _FOREVER = float("inf")
 
 
@@ -200,8 +200,10 @@ class _Simulation:
         self.witness.lost()
 
     def _save(self, number: int) -> None:
-        kept = {"clock", "available", "broker_available", "server", "queues", "published", "listeners"}
-        saved = {name: value for name, value in vars(self._store).items() if name[0] != "_" and name not in kept}
+        kept = {"clock", "available", "broker_available", "server", "queues", "published", "listeners", "followers"}
+        saved = {
+            name: value for name, value in vars(self._store).items() if name[0] != "_" and name not in kept
+        }
         self._saved[number] = {name: _copy(value) for name, value in saved.items()}
 
     def _restore(self, number: int, event: Event) -> None:

@@ -16,6 +16,7 @@ from celery_dispatch.core.entry import CatchUp, Cursor, Entry, Fence
 from celery_dispatch.core.ports import Claim, ClaimReply
 from celery_dispatch.core.recurrence import Between
 from celery_dispatch.core.report import ErrorKind, Skip
+from celery_dispatch.core.rows import Pause
 from celery_dispatch.errors import StoreUnavailable
 from tests.unit.world import START, Every, World, catalog, entry
 
@@ -284,34 +285,19 @@ def test_other_grids_are_not_moved_by_a_start() -> None:
 # --- pauses -------------------------------------------------------------------------------------------------
 
 
-def test_a_paused_entry_skips_and_its_cursor_advances() -> None:
-    world = World()
-    beat = world.start("a", catalog(replace(entry("e"), paused=True)))
-    world.run(10)
-    cursor = world.store.cursors["e"]
-    assert isinstance(cursor, Cursor)
-    assert world.fired() == {} and cursor.fired == 0 and cursor.skipped >= 9
-    assert world.store.now() - cursor.due < timedelta(seconds=1.1)
-    assert beat.report.skips[Skip.PAUSED] == cursor.skipped
-
-
-def test_what_was_due_while_paused_is_not_fired_afterwards() -> None:
-    world = World()
-    world.start("a", catalog(replace(entry("e"), paused=True)))
-    world.run(9.5)
-    world.stop("a")
-    world.start("b", catalog(entry("e")))
-    world.run(10)
-    assert min(seconds for _, seconds in world.fired()) >= 9
-    assert world.doubled() == []
-
-
 def test_a_long_pause_is_one_step_for_a_node_that_comes_late() -> None:
-    one = replace(entry("e"), paused=True)
-    planned = plan(one, at(1), at(1000), PATIENCE)
+    planned = plan(entry("e"), at(1), at(1000), PATIENCE, pauses=[None, Pause(at(3))])
     assert (planned.due, planned.fire, planned.skipped, planned.reason) == (
         at(1000), False, 1000, Skip.PAUSED,
     )  # fmt: skip
+
+
+def test_a_pause_that_is_over_covers_what_was_due_in_it_and_nothing_else() -> None:
+    over = [Pause(at(3), at(6))]
+    planned = plan(entry("e"), at(3), at(1000), PATIENCE, pauses=over)
+    assert (planned.due, planned.fire, planned.skipped) == (at(5), False, 3)
+    assert plan(entry("e"), at(6), at(6.1), PATIENCE, pauses=over).fire
+    assert plan(entry("e"), at(2), at(1000), PATIENCE, pauses=over).fire
 
 
 # --- what is to come ----------------------------------------------------------------------------------------

@@ -41,9 +41,10 @@ class Membership:
 class Listener:
     def __init__(self) -> None:
         self.on_wake: Callable[[], None] = lambda: None
+        self.on_change: Callable[[], None] = lambda: None
 
-    def start(self, on_wake: Callable[[], None]) -> None:
-        self.on_wake = on_wake
+    def start(self, on_wake: Callable[[], None], on_change: Callable[[], None]) -> None:
+        self.on_wake, self.on_change = on_wake, on_change
 
     def stop(self) -> None:
         self.on_wake = lambda: None
@@ -66,6 +67,7 @@ def keeping(
         interval=timedelta(seconds=interval),
         listener=listener,
         on_view=lambda: views.append(None),
+        on_change=lambda: None,
     )
     keeper.start()
     try:

@@ -167,6 +167,7 @@ def test_counters_are_those_of_the_report(page: Page) -> None:
         "skipped_total{reason=window}": 0,
         "skipped_total{reason=dropped}": 2,
         "skipped_total{reason=left}": 0,
+        "skipped_total{reason=paused}": 0,
         "claims_lost_total": 1,
         "intents_taken_over_total": 5,
         "recoveries_total": 1,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -21,6 +22,7 @@ from celery_dispatch.testing import (
     MemoryLedger,
     MemoryOutbox,
     MemoryPool,
+    MemoryRows,
     MemoryStore,
 )
 
@@ -67,6 +69,7 @@ class Beat:
     membership: Membership
     pool: MemoryPool
     ledger: MemoryLedger
+    rows: MemoryRows
     intents: MemoryIntents
     outbox: MemoryOutbox
     report: NodeReport
@@ -78,7 +81,7 @@ class Beat:
         return self.membership.identity.node
 
     def cut(self, *, available: bool = False) -> None:
-        for port in (self.pool, self.ledger, self.intents, self.outbox):
+        for port in (self.pool, self.ledger, self.rows, self.intents, self.outbox):
             port.available = available
 
 
@@ -126,7 +129,7 @@ class World:
         at_most_once: bool = False,
     ) -> Beat:
         pool, ledger = MemoryPool(self.store), MemoryLedger(self.store)
-        intents = MemoryIntents(self.store)
+        intents, rows = MemoryIntents(self.store), MemoryRows(self.store)
         clock, report, outbox = PoolClock(self.clock), NodeReport({}), MemoryOutbox(self.store)
         timing = Timing(timedelta(seconds=HEARTBEAT), timedelta(seconds=LEASE), timedelta(seconds=HANDOVER))
         membership = Membership(
@@ -138,9 +141,11 @@ class World:
         )
         node = Node(
             catalog=entries,
+            make=self._make,
             membership=membership,
             clock=clock,
             ledger=ledger,
+            rows=rows,
             intents=intents,
             outbox=outbox,
             report=report,
@@ -150,8 +155,9 @@ class World:
             new_token=self._new_token,
             look_again=lambda: self._wake(name),
         )
-        beat = Beat(node, membership, pool, ledger, intents, outbox, report)
+        beat = Beat(node, membership, pool, ledger, rows, intents, outbox, report)
         self.beats[name] = beat
+        self.store.followers.append(node.rows_changed)
         self.store.listeners.append(lambda: self._wake(name))
         return beat
 
@@ -191,6 +197,7 @@ class World:
             "published",
             "refused",
             "listeners",
+            "followers",
         }
         return {name for name in vars(self.store) if name not in kept and not name.startswith("_")}
 
@@ -221,6 +228,11 @@ class World:
                 pause = 0.5
             beat.next_beat = self.clock.monotonic() + (GATHER if beat.membership.unsettled else pause)
         beat.node.turn()
+
+    @staticmethod
+    def _make(name: str, definition: str) -> Entry:
+        """The entry of a row, whose definition is ``{"every": seconds}``."""
+        return entry(name, json.loads(definition)["every"])
 
     def _new_token(self, size: int) -> str:
         self._tokens += 1

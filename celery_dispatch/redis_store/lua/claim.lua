@@ -5,7 +5,8 @@ its intent, or remove the one that it undoes.
 KEYS    1 pool   2 cursor   3 intents   4 attempts   5.. the queues that messages go to, each once
 ARGV    1 fingerprint and 2 since (ms) of the config that the claims are made under
         3 the recovery that the claims are part of, '' for none
-        4 number n of claims   5..4+n the names of their entries, each once
+        4 the gate of the rows that the caller knows, '*' where that does not matter
+        5 number n of claims   6..5+n the names of their entries, each once
         then per claim: expected cursor ('' for none, ' ' for an empty row), wanted cursor ('' for none), the
         ms before which it is early (0 if it is of no occurrence), number c of commands; and c times one of
           LPUSH or PEXPIRE, index of the queue in KEYS, value
@@ -16,6 +17,7 @@ Result  {'fenced', now in µs, reason, ...} and nothing written, if nothing may 
           server, run_id stored          this is not the server that the pool was last seen on
           recovery, the one under way    it is not the caller's; '' for none
           before, since, until           what was due from since on cannot be claimed under this config
+          gate, the one of the rows, the caller's
           config, the one in force, since
         {'done', now in µs, one letter per claim in one string, {details in the order of their letters}}
           w  won: the cursor is the wanted one, by this claim or an earlier try of it
@@ -32,8 +34,8 @@ written before its cursor moves, and one that is undone is removed after it: hal
 is sent again under its task id, never one that is lost.
 ]]
 local pool, cursor, intents, attempts = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local count = tonumber(ARGV[4])
-local FIRST = 5 + count -- where the claims begin
+local count = tonumber(ARGV[5])
+local FIRST = 6 + count -- where the claims begin
 
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -62,18 +64,21 @@ end
 -- Why nothing may be claimed, or nil.
 local function refusal()
   local stored = redis.call('HMGET', pool, 'config', 'since', 'before_config', 'before_since', 'before_until',
-    'run_id', 'recovery')
-  for i = 1, 7 do
+    'run_id', 'recovery', 'gate')
+  for i = 1, 8 do
     stored[i] = stored[i] or ''
   end
   local config, since, before_config, before_since, before_until = unpack(stored, 1, 5)
-  local server, recovery = stored[6], stored[7]
+  local server, recovery, gate = stored[6], stored[7], stored[8]
   local id = run_id()
   if id and id ~= server then
     return 'server', server, ''
   end
   if recovery ~= ARGV[3] then
     return 'recovery', recovery, ''
+  end
+  if ARGV[4] ~= '*' and ARGV[4] ~= gate then
+    return 'gate', gate, ARGV[4]
   end
   if recovery ~= '' or (config == ARGV[1] and since == ARGV[2]) then
     return nil
@@ -172,7 +177,7 @@ end
 
 local rows = {}
 if count > 0 then
-  rows = redis.call('HMGET', cursor, unpack(ARGV, 5, FIRST - 1))
+  rows = redis.call('HMGET', cursor, unpack(ARGV, 6, FIRST - 1))
 else -- the answer to nothing is whether these keys can be used at all
   redis.call('HLEN', cursor)
   redis.call('HLEN', intents)
@@ -183,7 +188,7 @@ local at = FIRST
 for i = 1, count do
   local first = at + 4
   local last = first + 3 * tonumber(ARGV[at + 3]) - 1
-  letters[i] = carry_out(ARGV[4 + i], rows[i], ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2]), first, last)
+  letters[i] = carry_out(ARGV[5 + i], rows[i], ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2]), first, last)
   at = last + 1
 end
 return {'done', micros, table.concat(letters), details}

@@ -1,0 +1,206 @@
+"""How a node follows what is said at run time; why it is done so is told in ``rows``.
+
+::
+
+    at start, or rows were put back, or removed ──► reading all versions ──► in line ──► reading what is later
+                                                                                ▲                 │
+                                                                                └─────────────────┘
+
+A look is one request, twice a second, or when told; a page of changes a look.  Until everything is in line
+for the gate that is stored, the catalog is not ``sound``, and its node fires nothing.
+
+A row that is stored in a lower version than this node knows, or not at all though it was not removed, is one
+that Redis has lost: the node becomes suspicious, and the recovery has it put back.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+from celery_dispatch.core.catalog import LiveCatalog
+from celery_dispatch.core.clock import PoolClock
+from celery_dispatch.core.ports import Damaged, News, Rows
+from celery_dispatch.core.report import NodeReport
+from celery_dispatch.core.rows import ALL
+from celery_dispatch.errors import DispatchError
+
+__all__ = ["Following"]
+
+logger = logging.getLogger(__name__)
+
+_EVERY = 0.5  # seconds between two looks
+_PAGE = 1_000  # changes in one look
+
+
+class Following:
+    """Keeps a catalog in line with the rows.
+
+    ``suspicious`` is set when Redis turns out to have lost rows that this node knows.
+    """
+
+    def __init__(self, *, catalog: LiveCatalog, rows: Rows, clock: PoolClock, report: NodeReport) -> None:
+        self.suspicious = False
+        self._catalog = catalog
+        self._rows = rows
+        self._clock = clock
+        self._report = report
+        self._known = 0  # everything up to this version is known
+        self._floor = 0
+        self._mends: str | None = None  # the part of the gate that says when rows were put back
+        self._seen: set[str] | None = None  # names met while all versions are read
+        self._position = 0
+        self._missing: dict[str, int] = {}  # rows that were not found in the version that is known
+        self._must_look = True
+        self._look_at = 0.0
+        self._merge_of = ""
+        self._merge_steps: Iterator[None] = iter(())
+
+    @property
+    def sound(self) -> bool:
+        """Whether the catalog is in line with the gate that it holds."""
+        return self._mends is not None and self._seen is None
+
+    def look(self) -> None:
+        """Let the next turn look at once; may be called from any thread."""
+        self._must_look = True
+
+    def turn(self) -> Collection[str]:
+        """Look, if it is time to; the names of which something else is known now.  Raises ``StoreError``."""
+        if self.sound and not self._must_look and self._clock.monotonic() < self._look_at:
+            return ()
+        self._must_look = False
+        doubtful, self._missing = self._missing, {}
+        news = self._rows.news(self._known if self._seen is None else self._position, _PAGE)
+        if self._seen is None and self._must_begin(news):
+            self._mends, self._seen, self._position = _mends(news), set(), 0
+            news = self._rows.news(0, _PAGE)
+        self._floor = max(self._floor, news.floor)
+        if news.version < self._known:
+            self.suspicious = True
+            return ()
+        self._doubt(doubtful)
+        changed = self._take(news)
+        self._look_at = self._clock.monotonic() + _EVERY
+        return changed
+
+    @property
+    def wait(self) -> float:
+        """Seconds until the next look."""
+        if self._must_look or not self.sound:
+            return 0.0
+        return max(0.0, self._look_at - self._clock.monotonic())
+
+    def learn(self, names: Sequence[str]) -> Collection[str]:
+        """Read the rows of these names; those that Redis seems to have lost.  Raises ``StoreError``."""
+        lost = []
+        for name, row in zip(names, self._rows.read(names)):
+            known = self._catalog.version(name)
+            if isinstance(row, Damaged) or (row.version if row else 0) >= known:
+                self._catalog.put(name, row)
+                self._missing.pop(name, None)
+            elif known > self._floor:
+                lost.append(name)
+                self._missing[name] = known
+                self._must_look = True
+            else:
+                self._catalog.put(name, row)
+        return lost
+
+    # --- a look ---------------------------------------------------------------------------------------------
+
+    def _must_begin(self, news: News) -> bool:
+        """Whether this node cannot have heard of everything."""
+        return _mends(news) != self._mends or news.floor > max(self._known, self._floor)
+
+    def _take(self, news: News) -> Collection[str]:
+        """Read the rows that differ; the catalog is in line after the last page."""
+        names = [name for name, version in news.changed if self._catalog.version(name) != version]
+        if names:
+            self.learn(names)
+        if self._seen is not None:
+            self._seen.update(name for name, _ in news.changed)
+        if len(news.changed) == _PAGE:
+            self._must_look = True
+            self._position = news.changed[-1][1]
+            if self._seen is None:
+                self._known = self._position
+            return names
+        self._known = max(self._known, news.version)
+        if self._seen is not None:
+            names += self._drop_unseen(self._seen)
+            self._seen = None
+        self._pass(news)
+        self._report.followed(self._known, run_time=self._catalog.defined)
+        return names
+
+    def _pass(self, news: News) -> None:
+        """Hold the gate, if everything that it stands for is known."""
+        halt = news.gate.partition(".")[2]
+        if _mends(news) == self._mends and halt in ("", str(self._catalog.version(ALL))):
+            self._catalog.gate = news.gate
+        else:  # it changed while this node looked
+            self._must_look = True
+
+    def _drop_unseen(self, seen: set[str]) -> list[str]:
+        """Forget what is stored no more; what is no more though it was not removed is missed."""
+        gone = [name for name in self._catalog.rows if name not in seen]
+        for name in gone:
+            version = self._catalog.version(name)
+            if version > self._floor:
+                self._missing[name], self._must_look = version, True
+            else:
+                self._catalog.put(name, None)
+        return gone
+
+    def _doubt(self, doubtful: Mapping[str, int]) -> None:
+        """See what became of rows that were not found at the last look: removed meanwhile, or lost."""
+        for name, version in doubtful.items():
+            if version <= self._floor:
+                self._catalog.put(name, None)
+            elif self._catalog.version(name) == version:
+                self.suspicious = True
+
+    # --- recovery -------------------------------------------------------------------------------------------
+
+    def merge(self, recovery: str) -> bool:
+        """Do a step of putting back what Redis lost; whether all is put back.
+
+        Raises ``StoreError``, and ``FencedError`` where that recovery is over.
+        """
+        if recovery != self._merge_of:
+            self._merge_of, self._merge_steps = recovery, self._merge(recovery)
+            self._missing.clear()
+        try:
+            return next(self._merge_steps, self) is self
+        except DispatchError:
+            self._merge_of = ""
+            raise
+
+    def _merge(self, recovery: str) -> Iterator[None]:
+        stored: dict[str, int] = {}
+        news = self._rows.news(0, _PAGE)
+        stored.update(news.changed)
+        while len(news.changed) == _PAGE:
+            yield
+            news = self._rows.news(news.changed[-1][1], _PAGE)
+            stored.update(news.changed)
+        lost = {
+            name: row
+            for name, row in self._catalog.rows.items()
+            if row.version > max(stored.get(name, 0), news.floor)
+        }
+        names = sorted(lost, key=lambda name: lost[name].version)
+        for start in range(0, max(1, len(names)), _PAGE):
+            yield
+            part = {name: lost[name] for name in names[start : start + _PAGE]}
+            self._rows.put_back(recovery, self._known, part)
+        if lost:
+            logger.warning(
+                "Redis had lost what was said at run time of %d entries; it is put back", len(lost)
+            )
+
+
+def _mends(news: News) -> str:
+    """The part of the gate that changes when rows were put back."""
+    return news.gate.partition(".")[0]
