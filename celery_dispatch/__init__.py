@@ -8,29 +8,59 @@ from celery_dispatch.celery_bridge.kinds.cron import cron
 from celery_dispatch.celery_bridge.kinds.rrule import rrule
 from celery_dispatch.config import Config
 from celery_dispatch.errors import (
+    BulkRefused,
     ConfigError,
     DispatchError,
     EntryError,
     FencedError,
+    NameTaken,
+    ScheduleError,
+    StaleVersion,
     StoreError,
     StoreRefused,
     StoreUnavailable,
+    UnknownSchedule,
 )
 from celery_dispatch.scheduler import DispatchScheduler
+from celery_dispatch.schedules import (
+    Backfill,
+    Bulk,
+    Coming,
+    Page,
+    Paused,
+    RunNow,
+    Schedule,
+    Schedules,
+    State,
+)
 
 __version__ = version("celery-dispatch")
 
 __all__ = [
+    "Backfill",
+    "Bulk",
+    "BulkRefused",
+    "Coming",
     "Config",
     "ConfigError",
     "DispatchError",
     "DispatchScheduler",
     "EntryError",
     "FencedError",
+    "NameTaken",
+    "Page",
+    "Paused",
+    "RunNow",
+    "Schedule",
     "ScheduleCodec",
+    "ScheduleError",
+    "Schedules",
+    "StaleVersion",
+    "State",
     "StoreError",
     "StoreRefused",
     "StoreUnavailable",
+    "UnknownSchedule",
     "__version__",
     "at",
     "cron",

@@ -6,6 +6,11 @@
     ├── ConfigError          a setting is wrong; raised at start, with the value and the cure
     ├── EntryError           one entry cannot be scheduled, rendered or routed; never stops another
     ├── FencedError          the config that this node runs is not the one in force
+    ├── ScheduleError        a schedule cannot be changed as asked; nothing was written
+    │   ├── UnknownSchedule  there is none of that name
+    │   ├── NameTaken        there is one of that name
+    │   ├── StaleVersion     somebody changed it since it was read
+    │   └── BulkRefused      some of many cannot be written
     └── StoreError
         ├── StoreUnavailable Redis did not answer, or answered that it cannot serve now: try again
         └── StoreRefused     Redis refused for good (password, rights, schema): needs a person
@@ -15,16 +20,23 @@ An error is never read as an answer: a store that cannot be asked is "unknown", 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from celery.exceptions import ImproperlyConfigured
 
 __all__ = [
+    "BulkRefused",
     "ConfigError",
     "DispatchError",
     "EntryError",
     "FencedError",
+    "NameTaken",
+    "ScheduleError",
+    "StaleVersion",
     "StoreError",
     "StoreRefused",
     "StoreUnavailable",
+    "UnknownSchedule",
 ]
 
 
@@ -42,6 +54,43 @@ class EntryError(DispatchError):
 
 class FencedError(DispatchError):
     """The fence of a claim is not the config in force, so nothing of its batch was written."""
+
+
+class ScheduleError(DispatchError):
+    """A schedule cannot be changed as asked; the message names it and the cure, and nothing was written."""
+
+
+class UnknownSchedule(ScheduleError):
+    """There is no schedule of that name."""
+
+
+class NameTaken(ScheduleError):
+    """There is a schedule of that name already."""
+
+
+class StaleVersion(ScheduleError):
+    """Somebody changed the schedule since it was read: ``given`` was asked for, ``stored`` is there."""
+
+    def __init__(self, name: str, *, given: int, stored: int) -> None:
+        super().__init__(
+            f"{name!r} is at version {stored} by now, and not at {given}: somebody changed it. "
+            "Read it again and decide anew."
+        )
+        self.given = given
+        self.stored = stored
+
+
+class BulkRefused(ScheduleError):
+    """Some of many schedules cannot be written; ``errors`` has the reason of each by name.
+
+    None was, unless the reason is that somebody else was faster with just these.
+    """
+
+    def __init__(self, errors: Mapping[str, DispatchError]) -> None:
+        listed = "".join(f"\n  - {name!r}: {error}" for name, error in list(errors.items())[:20])
+        more = f"\n  and {len(errors) - 20} more" if len(errors) > 20 else ""
+        super().__init__(f"{len(errors)} schedules cannot be written:{listed}{more}")
+        self.errors = dict(errors)
 
 
 class StoreError(DispatchError):

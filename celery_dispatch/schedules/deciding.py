@@ -1,0 +1,100 @@
+"""What is to be written, from what is stored: the rules of each change, and what refuses it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from itertools import islice
+from typing import Any
+
+from celery_dispatch.core.clock import whole_ms
+from celery_dispatch.core.entry import Cursor, Entry, Fence
+from celery_dispatch.core.ports import Change, Stored
+from celery_dispatch.core.rows import Pause, Row
+from celery_dispatch.errors import NameTaken, ScheduleError, UnknownSchedule
+from celery_dispatch.schedules.editing import change_of
+from celery_dispatch.schedules.reading import Found
+from celery_dispatch.schedules.values import Coming
+
+__all__ = [
+    "check_known",
+    "check_run_time",
+    "coming",
+    "created",
+    "defined",
+    "paused",
+    "resumed",
+    "unknown",
+    "with_labels",
+]
+
+
+def coming(
+    entry: Entry, cursor: Stored, *, now: datetime, since: datetime | None, count: int
+) -> tuple[Coming, ...]:
+    """The next occurrences from where a cursor stands, or from an instant."""
+    if since is not None or not isinstance(cursor, Cursor) or cursor.is_tombstone:
+        cursor = Cursor.anchor(entry.definition, whole_ms(since or now), "")
+    next_ones = islice(entry.coming(cursor, Fence("", cursor.effective_from)), count)
+    return tuple(Coming(one.due, one.fires_at) for one in next_ones)
+
+
+def created(found: Found, now: datetime, text: str, *, last_due: datetime | None = None) -> Change:
+    """The change that creates a schedule; raises ``NameTaken``."""
+    if found.in_config:
+        raise NameTaken(
+            f"{found.name!r} is an entry of beat_schedule. Choose another name, or change it there; it "
+            "can be paused with pause()."
+        )
+    if found.is_known:
+        raise NameTaken(f"There is a schedule {found.name!r} already. Use update(), or another name.")
+    return replace(change_of(found, now), definition=text, pause=None, created=now, anchor=last_due)
+
+
+def check_known(found: Found) -> None:
+    """Raise ``UnknownSchedule`` if nothing has that name."""
+    if not found.is_known:
+        raise unknown(found.name)
+
+
+def check_run_time(found: Found) -> None:
+    """Raise ``ScheduleError`` unless it was created at run time."""
+    check_known(found)
+    if not found.defined:
+        raise ScheduleError(
+            f"{found.name!r} is an entry of the config: change it in beat_schedule and deploy. "
+            "It can be paused with pause()."
+        )
+
+
+def defined(found: Found, now: datetime, text: str) -> Change:
+    """The change to another definition, or to none."""
+    change = replace(change_of(found, now), definition=text)
+    return change if text else replace(change, pause=None, drops_intents=True)
+
+
+def with_labels(item: Mapping[str, Any], labels: Mapping[str, Any]) -> dict[str, Any]:
+    """An item with these labels beside its own."""
+    asked = dict(item.get("dispatch") or {})
+    return {**item, "dispatch": {**asked, "labels": {**(asked.get("labels") or {}), **labels}}}
+
+
+def unknown(name: str) -> UnknownSchedule:
+    """The error that nothing has that name."""
+    return UnknownSchedule(f"There is no schedule {name!r}. Names are those that list() shows.")
+
+
+def paused(found: Found, now: datetime, *, note: str, author: str) -> Change:
+    """The change that pauses, or that says something else of a pause which is on."""
+    row = found.row
+    since = row.pause.since if isinstance(row, Row) and row.pause is not None and row.pause.is_on else now
+    return replace(change_of(found, now), pause=Pause(since, None, note, author), drops_intents=True)
+
+
+def resumed(found: Found, now: datetime) -> Change | None:
+    """The change that ends a pause; ``None`` where none is on."""
+    row = found.row
+    if not isinstance(row, Row) or row.pause is None or not row.pause.is_on:
+        return None
+    return replace(change_of(found, now), pause=replace(row.pause, until=now))

@@ -1,0 +1,116 @@
+"""How one schedule is changed: read, decide, compare and write, again if somebody was faster.
+
+What if the answer is never heard?  The same change is sent again under its token, and answers that it is
+done. What if somebody changes the schedule in between?  Where a version was asked for, that is an error which
+shows both; else what is there is read again and decided anew.  While the pool recovers nothing can be
+written: it is tried for some seconds, and then ``StoreUnavailable``.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
+from secrets import token_hex
+
+from celery_dispatch.core.ports import Change, ChangeResult, ChangeStatus, Damaged
+from celery_dispatch.core.rows import Row
+from celery_dispatch.errors import (
+    FencedError,
+    NameTaken,
+    ScheduleError,
+    StaleVersion,
+    StoreUnavailable,
+)
+from celery_dispatch.schedules.reading import Found, Reading
+from celery_dispatch.schedules.store import Store
+
+__all__ = ["Decide", "Editing", "change_of", "check_version"]
+
+_TRIES = 20  # changes that others overtook, until it is given up
+_REPEATS = 3  # sendings of one change whose answer is not heard
+_PATIENCE = 5.0  # seconds that a recovery is waited for
+_PAUSE = 0.1  # seconds between tries
+
+#: What to write, from what is stored and the time, or ``None`` for nothing; raises what refuses it.
+Decide = Callable[[Found, datetime], "Change | None"]
+
+
+class Editing:
+    """Changes rows; ``sleep`` waits between tries."""
+
+    def __init__(
+        self, store: Store, reading: Reading, *, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        self._store = store
+        self._reading = reading
+        self._sleep = sleep
+
+    def edit(self, name: str, decide: Decide) -> None:
+        """Carry out what ``decide`` says of ``name``.  Raises what it raises, and ``StoreError``."""
+        for _ in range(_TRIES):
+            change = decide(self._reading.find([name])[0], self._store.now())
+            if change is None:
+                return
+            (result,) = self.write([change])
+            if result.status is ChangeStatus.DONE:
+                return
+            refused = refusal(name, result)
+            if refused is not None:
+                raise refused
+        raise StoreUnavailable(f"{name!r} is changed by others all the time; nothing was written. Try again.")
+
+    def write(self, changes: Sequence[Change]) -> list[ChangeResult]:
+        """Write up to 200 changes in one step.  Raises ``StoreError``."""
+        deadline, heard = time.monotonic() + _PATIENCE, 0
+        while True:
+            try:
+                return self._store.rows.change(changes)
+            except FencedError as error:
+                if time.monotonic() > deadline:
+                    raise StoreUnavailable(f"{error} Nothing was written; try again later.") from error
+            except StoreUnavailable as error:
+                heard += 1
+                if heard == _REPEATS:
+                    raise StoreUnavailable(
+                        f"{error} Whether the change was written is not known; read it again."
+                    ) from error
+            self._sleep(_PAUSE)
+
+
+def change_of(found: Found, now: datetime) -> Change:
+    """A change of what is stored that leaves what it says; ``replace`` what is to be said."""
+    row = found.row
+    if isinstance(row, Row):
+        kept = Change(found.name, row, "", row.created, now, row.definition, row.pause)
+    else:
+        kept = Change(found.name, row, "", now, now)
+    return replace(kept, token=token_hex(8))
+
+
+def check_version(found: Found, version: int | None) -> None:
+    """Raise ``StaleVersion`` unless the stored one is ``version``, where that is given."""
+    stored = found.row.version if isinstance(found.row, Row) else 0
+    if version is not None and version != stored:
+        raise StaleVersion(found.name, given=version, stored=stored)
+
+
+def refusal(name: str, result: ChangeResult) -> ScheduleError | None:
+    """Why a change was not written for good; ``None`` where it may be decided anew, or was written."""
+    if result.status is ChangeStatus.TAKEN:
+        return NameTaken(
+            f"{name!r} is an entry of the config in force. Choose another name, or change it in "
+            "beat_schedule."
+        )
+    if result.status is ChangeStatus.DAMAGED:
+        return ScheduleError(
+            f"{name!r} has a cursor that cannot be read, so it cannot be changed. "
+            f"Run: celery dispatch cursor reset {name}"
+        )
+    return None
+
+
+def is_damaged(found: Found) -> bool:
+    """Whether its row cannot be read."""
+    return isinstance(found.row, Damaged)

@@ -1,0 +1,422 @@
+"""``Schedules`` on real servers, with no beat at hand; what beats make of it is shown in ``integration``."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+import redis
+from celery import Celery
+
+from celery_dispatch import (
+    Bulk,
+    BulkRefused,
+    DispatchScheduler,
+    EntryError,
+    NameTaken,
+    ScheduleError,
+    Schedules,
+    StaleVersion,
+    State,
+    StoreUnavailable,
+    UnknownSchedule,
+)
+from celery_dispatch.core.entry import Cursor
+from celery_dispatch.core.ports import Change, ChangeResult
+from celery_dispatch.redis_store.codec import decode_cursor, encode_cursor
+from celery_dispatch.redis_store.keys import Keys
+from celery_dispatch.redis_store.rows import RedisRows
+from tests.servers import Server
+
+LONG_AGO = datetime(2020, 1, 1, tzinfo=timezone.utc)
+
+
+@pytest.fixture(params=["redis"])
+def server(request: pytest.FixtureRequest, server_of: Any) -> Any:
+    return server_of(request.param)
+
+
+@pytest.fixture
+def app(server: Server, client: redis.Redis) -> Iterator[Celery]:
+    app = Celery("tested", broker=server.url, set_as_current=False)
+    app.conf.result_expires = None
+    app.conf.beat_schedule = {"of-config": {"task": "proj.add", "schedule": 5.0, "args": (1,)}}
+
+    @app.task(name="proj.add", shared=False)
+    def add(*args: int) -> None:
+        """Never runs."""
+
+    yield app
+    app.close()
+
+
+@pytest.fixture
+def schedules(app: Celery) -> Iterator[Schedules]:
+    with Schedules(app) as schedules:
+        yield schedules
+
+
+def cursor_of(client: redis.Redis, keys: Keys, name: str) -> Cursor:
+    cursor = decode_cursor(str(client.hget(keys.cursor, name)))
+    assert isinstance(cursor, Cursor)
+    return cursor
+
+
+def test_what_is_created_is_read_back(schedules: Schedules) -> None:
+    made = schedules.create("job", task="proj.add", schedule=10, args=(1, 2), options={"queue": "reports"})
+    assert made == schedules.get("job")
+    assert (made.origin, made.state, made.fired, made.skipped, made.last_due) == (
+        "run-time", State.SCHEDULED, 0, 0, None
+    )  # fmt: skip
+    assert made.definition is not None
+    assert made.definition["task"] == "proj.add"
+    assert made.definition["args"] == [1, 2]
+    assert made.definition["options"] == {"queue": "reports"}
+    assert made.next_due is not None
+    assert timedelta(seconds=9) < made.next_due - datetime.now(timezone.utc) <= timedelta(seconds=10)
+
+
+def test_an_entry_of_the_config_is_shown_and_can_be_paused_only(schedules: Schedules) -> None:
+    assert schedules.get("of-config").origin == "config"
+    with pytest.raises(NameTaken, match="entry of beat_schedule"):
+        schedules.create("of-config", task="proj.add", schedule=1)
+    with pytest.raises(ScheduleError, match="change it in beat_schedule"):
+        schedules.update("of-config", args=[2])
+    with pytest.raises(ScheduleError, match="change it in beat_schedule"):
+        schedules.delete("of-config")
+    paused = schedules.pause("of-config", note="broken since noon", author="ann")
+    assert paused.state is State.PAUSED
+    assert paused.paused is not None
+    assert (paused.paused.note, paused.paused.author) == ("broken since noon", "ann")
+    again = schedules.pause("of-config", note="still")
+    assert again.paused == replace(paused.paused, note="still", author="")
+    resumed = schedules.resume("of-config")
+    assert (resumed.state, resumed.paused) == (State.SCHEDULED, None)
+    assert schedules.resume("of-config").version == resumed.version
+
+
+def test_a_name_that_another_apps_config_has_in_force_is_taken(
+    schedules: Schedules, client: redis.Redis, keys: Keys
+) -> None:
+    client.hset(keys.cursor, "elsewhere", encode_cursor(Cursor(LONG_AGO, "of-config", LONG_AGO)))
+    assert schedules.get("elsewhere").definition is None
+    with pytest.raises(NameTaken):
+        schedules.create("elsewhere", task="proj.add", schedule=1)
+    assert schedules.pause("elsewhere").state is State.PAUSED
+
+
+def test_an_unknown_name_is_said_to_be_unknown(schedules: Schedules) -> None:
+    for act in (schedules.get, schedules.delete, schedules.pause, schedules.resume):
+        with pytest.raises(UnknownSchedule, match="no schedule 'none'"):
+            act("none")
+    with pytest.raises(UnknownSchedule):
+        schedules.update("none", args=[])
+
+
+def test_an_update_changes_what_is_given_and_continues(
+    schedules: Schedules, client: redis.Redis, keys: Keys
+) -> None:
+    made = schedules.create("job", task="proj.add", schedule=10, args=(1, 2), last_due=LONG_AGO)
+    new = schedules.update("job", schedule=20)
+    assert new.definition == {**(made.definition or {}), "schedule": new.definition["schedule"]}  # type: ignore[index]
+    assert new.definition != made.definition
+    assert new.version > made.version
+    assert cursor_of(client, keys, "job").due == LONG_AGO
+    assert new.next_due is not None and new.next_due > datetime.now(timezone.utc)
+    assert schedules.update("job", schedule=20) == new
+    with pytest.raises(TypeError, match="not nothing"):
+        schedules.update("job")
+    with pytest.raises(TypeError, match="not tsak"):
+        schedules.update("job", tsak="x")
+
+
+def test_a_stale_version_is_refused_and_the_error_shows_both(schedules: Schedules) -> None:
+    made = schedules.create("job", task="proj.add", schedule=10)
+    new = schedules.update("job", args=[1], version=made.version)
+    with pytest.raises(
+        StaleVersion, match=re.escape(f"{new.version} by now, and not at {made.version}")
+    ) as refused:
+        schedules.update("job", args=[2], version=made.version)
+    assert (refused.value.given, refused.value.stored) == (made.version, new.version)
+    with pytest.raises(StaleVersion):
+        schedules.delete("job", version=made.version)
+    assert schedules.get("job").definition == new.definition
+    schedules.delete("job", version=new.version)
+
+
+def test_what_is_deleted_is_gone_and_can_be_created_again(schedules: Schedules) -> None:
+    made = schedules.create("job", task="proj.add", schedule=10)
+    schedules.delete("job")
+    with pytest.raises(UnknownSchedule):
+        schedules.get("job")
+    again = schedules.create("job", task="proj.add", schedule=30)
+    assert again.version > made.version
+    with pytest.raises(NameTaken, match="already"):
+        schedules.create("job", task="proj.add", schedule=10)
+
+
+def test_a_definition_that_cannot_be_used_is_refused_before_anything_is_written(
+    schedules: Schedules, client: redis.Redis, keys: Keys
+) -> None:
+    refused: list[dict[str, Any]] = [
+        {"task": "proj.ad", "schedule": 1},
+        {"task": "proj.add", "schedule": "every day"},
+        {"task": "proj.add", "schedule": 1, "args": [object()]},
+        {"task": "proj.add", "schedule": 1, "dispatch": {"catch_up": "never"}},
+    ]
+    for given in refused:
+        with pytest.raises(EntryError):
+            schedules.create("job", **given)
+    with pytest.raises(EntryError, match=r"did you mean 'proj\.add'"):
+        schedules.create("job", task="proj.ad", schedule=1)
+    with pytest.raises(EntryError, match="control characters"):
+        schedules.create("a\nb", task="proj.add", schedule=1)
+    assert not client.exists(keys.entries, keys.cursor)
+    schedules.create("job", task="elsewhere.add", schedule=1, allow_unknown_task=True)
+
+
+def test_all_can_be_paused_and_resumed(schedules: Schedules) -> None:
+    assert schedules.paused_all is None
+    schedules.pause_all(note="incident", author="ann")
+    assert schedules.paused_all is not None
+    assert (schedules.paused_all.note, schedules.paused_all.author) == ("incident", "ann")
+    schedules.resume_all()
+    schedules.resume_all()
+    assert schedules.paused_all is None
+    assert [one.name for one in schedules.list().items] == ["of-config"]
+
+
+def test_pages_go_through_all_by_name_and_filters_leave_out(schedules: Schedules) -> None:
+    for number in range(7):
+        schedules.create(f"job-{number}", task="proj.add", schedule=10)
+    schedules.pause("job-3")
+    first = schedules.list(limit=3)
+    assert ([one.name for one in first.items], first.next) == (["job-0", "job-1", "job-2"], "job-2")
+    second = schedules.list(limit=3, after=first.next)
+    last = schedules.list(limit=3, after=second.next)
+    assert ([one.name for one in last.items], last.next) == (["job-6", "of-config"], None)
+    assert [one.name for one in schedules.list(state="paused").items] == ["job-3"]
+    assert [one.name for one in schedules.list(pattern="*-[12]", state=State.SCHEDULED).items] == [
+        "job-1", "job-2"
+    ]  # fmt: skip
+
+
+def test_a_row_that_cannot_be_read_is_shown_as_broken_and_can_be_deleted(
+    schedules: Schedules, client: redis.Redis, keys: Keys
+) -> None:
+    client.hset(keys.entries, "job", "nonsense")
+    shown = schedules.get("job")
+    assert (shown.state, "damaged" in shown.error) == (State.BROKEN, True)
+    schedules.delete("job")
+    with pytest.raises(UnknownSchedule):
+        schedules.get("job")
+
+
+def test_a_change_whose_answer_is_lost_is_sent_again_and_done_once(
+    schedules: Schedules, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change, lost = RedisRows.change, []
+
+    def losing(self: RedisRows, changes: list[Change]) -> list[ChangeResult]:
+        results = change(self, changes)
+        if not lost:
+            lost.append(results[0].row)
+            raise StoreUnavailable("no answer.")
+        return results
+
+    monkeypatch.setattr(RedisRows, "change", losing)
+    made = schedules.create("job", task="proj.add", schedule=10)
+    assert lost and lost[0] is not None
+    assert made.version == lost[0].version  # type: ignore[union-attr]
+
+
+def test_a_writer_that_was_overtaken_decides_anew(
+    schedules: Schedules, app: Celery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schedules.create("job", task="proj.add", schedule=10, args=[1])
+    change, overtaken = RedisRows.change, []
+
+    def overtaking(self: RedisRows, changes: list[Change]) -> list[ChangeResult]:
+        if not overtaken:
+            overtaken.append(True)
+            with Schedules(app) as others:
+                others.update("job", kwargs={"b": 2})
+        return change(self, changes)
+
+    monkeypatch.setattr(RedisRows, "change", overtaking)
+    both = schedules.update("job", args=[3])
+    assert both.definition is not None
+    assert (both.definition["args"], both.definition["kwargs"]) == ([3], {"b": 2})
+
+
+def test_nothing_is_opened_before_the_first_call_and_a_closed_one_opens_again(app: Celery) -> None:
+    schedules = Schedules(app)
+    schedules.close()
+    with schedules:
+        schedules.get("of-config")
+    assert schedules.get("of-config").origin == "config"
+    schedules.close()
+
+
+# --- many at once -------------------------------------------------------------------------------------------
+
+
+def item(**changes: Any) -> dict[str, Any]:
+    return {"task": "proj.add", "schedule": 3600, **changes}
+
+
+def test_many_are_created_in_one_call_or_none_is(schedules: Schedules) -> None:
+    many = {f"job-{number:04}": item(args=[number]) for number in range(1_100)}
+    assert schedules.create_many(many).created == tuple(many)
+    made = schedules.get("job-1099").definition
+    assert made is not None and made["args"] == [1099]
+    with pytest.raises(BulkRefused) as refused:
+        schedules.create_many({"new": item(), "bad": item(task="proj.ad"), "job-0001": item()})
+    assert set(refused.value.errors) == {"bad"}
+    with pytest.raises(BulkRefused) as refused:
+        schedules.create_many({"new": item(), "job-0001": item(), "of-config": item()})
+    assert {name: type(error) for name, error in refused.value.errors.items()} == {
+        "job-0001": NameTaken, "of-config": NameTaken
+    }  # fmt: skip
+    with pytest.raises(UnknownSchedule):
+        schedules.get("new")
+
+
+def test_those_of_a_label_are_replaced_and_no_others(schedules: Schedules) -> None:
+    schedules.create("by-hand", **item())
+    team = {"team": "blue"}
+    first = schedules.replace({"a": item(), "b": item(), "c": item()}, labels=team)
+    assert first == Bulk(created=("a", "b", "c"))
+    second = schedules.replace({"b": item(), "c": item(schedule=60), "d": item()}, labels=team)
+    assert second == Bulk(created=("d",), updated=("c",), deleted=("a",), unchanged=("b",))
+    assert [one.name for one in schedules.list(labels=team).items] == ["b", "c", "d"]
+    assert schedules.get("by-hand").state is State.SCHEDULED
+    with pytest.raises(ValueError, match="without any"):
+        schedules.replace({}, labels={})
+
+
+# --- by hand ------------------------------------------------------------------------------------------------
+
+
+def headers(client: redis.Redis) -> list[dict[str, Any]]:
+    """Those of the messages on the queue, the oldest first."""
+    messages: Any = client.lrange("celery", 0, -1)
+    return [json.loads(message)["headers"] for message in reversed(messages)]
+
+
+def test_one_can_be_run_now_while_it_is_paused_and_its_cursor_stays(
+    schedules: Schedules, client: redis.Redis, keys: Keys, queues: set[str]
+) -> None:
+    queues.update(("celery", "_kombu.*"))
+    schedules.create("job", **item(args=[1, 2], options={"headers": {"mine": 1}}))
+    schedules.pause("job")
+    cursor = cursor_of(client, keys, "job")
+    one, two = schedules.run_now("job"), schedules.run_now("job")
+    sent = headers(client)
+    assert [each["id"] for each in sent] == [one.task_id, two.task_id]
+    assert one.task_id != two.task_id
+    assert (sent[0]["dispatch_entry"], sent[0]["dispatch_run_now"], sent[0]["mine"]) == ("job", True, 1)
+    assert cursor_of(client, keys, "job") == cursor
+    schedules.run_now("of-config")
+    with pytest.raises(UnknownSchedule):
+        schedules.run_now("none")
+
+
+def test_a_backfill_says_how_many_it_will_send_and_repeats_its_ids(
+    schedules: Schedules, client: redis.Redis, queues: set[str]
+) -> None:
+    queues.update(("celery", "_kombu.*"))
+    schedules.create("job", **item())
+    backfill = schedules.backfill("job", start=LONG_AGO, end=LONG_AGO + timedelta(hours=3))
+    assert backfill.count == 3
+    assert headers(client) == []
+    told: list[tuple[int, int]] = []
+    assert backfill.run(rate=1000, progress=lambda *step: told.append(step)) == 3
+    assert told == [(1, 3), (2, 3), (3, 3)]
+    first = headers(client)
+    assert [each["dispatch_due"] for each in first] == [
+        "2020-01-01T01:00:00.000Z", "2020-01-01T02:00:00.000Z", "2020-01-01T03:00:00.000Z"
+    ]  # fmt: skip
+    assert all(each["dispatch_backfill"] for each in first)
+    backfill.run(rate=1000)
+    assert [each["id"] for each in headers(client)[3:]] == [each["id"] for each in first]
+    slept: list[float] = []
+    backfill.run(rate=0.5, sleep=slept.append)
+    assert sum(slept) > 3
+    with pytest.raises(ScheduleError, match="future"):
+        schedules.backfill("job", start=LONG_AGO, end=datetime.now(timezone.utc) + timedelta(days=1))
+    with pytest.raises(ScheduleError, match="time zone"):
+        schedules.backfill("job", start=datetime(2020, 1, 1), end=LONG_AGO)  # noqa: DTZ001
+
+
+def test_a_preview_shows_what_is_to_come_also_of_what_does_not_exist_yet(schedules: Schedules) -> None:
+    schedules.create("job", **item(), last_due=LONG_AGO)
+    hours = [LONG_AGO + timedelta(hours=hour) for hour in (1, 2, 3)]
+    assert [one.due for one in schedules.preview("job", count=3)] == hours
+    assert [one.due for one in schedules.preview(item(), count=3, since=LONG_AGO)] == hours
+    assert [one.fires_at for one in schedules.preview("job", count=1, since=hours[0])] == hours[1:2]
+    assert schedules.preview(item())[0].due > datetime.now(timezone.utc)
+    with pytest.raises(EntryError):
+        schedules.preview(item(schedule="often"))
+
+
+# --- with a beat --------------------------------------------------------------------------------------------
+
+
+def fired(client: redis.Redis) -> list[str]:
+    """The entries of the messages on the queue."""
+    messages: Any = client.lrange("celery", 0, -1)
+    return [json.loads(message)["headers"]["dispatch_entry"] for message in messages]
+
+
+def tick_until(beat: DispatchScheduler, true: Callable[[], object], seconds: float = 10) -> None:
+    until = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < until, "ticked in vain"
+        beat.tick()
+
+
+def tick_for(beat: DispatchScheduler, seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        beat.tick()
+
+
+def test_a_beat_does_as_it_is_told_while_it_runs(
+    app: Celery, schedules: Schedules, client: redis.Redis, queues: set[str]
+) -> None:
+    queues.update(("celery", "_kombu.*"))
+    app.conf.update(dispatch_heartbeat_interval=0.5, dispatch_lease_ttl=2)
+    schedules.create("early", task="proj.add", schedule=0.1, args=(1, 2))
+    beat = DispatchScheduler(app=app, schedule_filename="unused")
+    try:
+        tick_until(beat, lambda: "early" in fired(client))
+        schedules.create("job", task="proj.add", schedule=0.1)
+        tick_until(beat, lambda: fired(client).count("job") > 2)
+        schedules.pause("job")
+        before = fired(client).count("job")
+        tick_for(beat, 0.5)
+        assert fired(client).count("job") == before
+        assert schedules.get("job").skipped >= 3
+        schedules.resume("job")
+        tick_until(beat, lambda: fired(client).count("job") > before)
+        schedules.pause_all()
+        before = len(fired(client))
+        tick_for(beat, 0.5)
+        assert len(fired(client)) == before
+        schedules.resume_all()
+        tick_until(beat, lambda: len(fired(client)) > before)
+        schedules.delete("job")
+        before = fired(client).count("job")
+        tick_for(beat, 0.5)
+        assert fired(client).count("job") == before
+        counted = schedules.get("early")
+        assert counted.last_due is not None and counted.fired > 0
+    finally:
+        beat.close()
