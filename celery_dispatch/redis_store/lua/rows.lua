@@ -54,7 +54,7 @@ local function refusal(nodes, recovery)
   if (it[2] or '') ~= recovery then
     return 'recovery', it[2] or ''
   end
-  if id and it[1] and it[1] ~= '' and it[1] ~= id and redis.call('ZCOUNT', nodes, text(now), '+inf') > 0 then
+  if id and it[1] and it[1] ~= '' and it[1] ~= id and #redis.call('ZRANGEBYSCORE', nodes, text(now), '+inf', 'LIMIT', 0, 1) > 0 then
     return 'server', it[1]
   end
 end
