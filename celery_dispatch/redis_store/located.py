@@ -15,6 +15,7 @@ are asked again once a second; where none of them answers, the connection is kep
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
@@ -40,6 +41,8 @@ __all__ = [
 Address = tuple[str, int]
 
 _LEFT = frozenset({"READONLY", "MOVED", "ASK", "CLUSTERDOWN"})
+_SENTINEL = re.compile(r"host=([^,)>]+),port=(\d+)")
+_ANSWER = re.compile(r"> - (.+?)(?=, (?:<redis|Redis<)|$)")
 _ASK_AGAIN = 1.0  # seconds
 _ASK_LATER = 10.0  # seconds, after nobody answered: each try may take as long as all timeouts together
 
@@ -148,12 +151,21 @@ class SentinelLocator:
 
 
 def _explained(error: MasterNotFoundError, name: str) -> exceptions.ConnectionError:
-    text = str(error)
+    text = _answers(str(error))
     if "AuthenticationError" in text or "NOPERM" in text or "NoPermission" in text:
         return exceptions.AuthenticationError(f"by the Sentinels: {text}")
     return exceptions.ConnectionError(
-        f"{text}; if that stays so, master_name = {name!r} is not the name that the Sentinels know it by"
+        f"No master found for {name!r}: {text}; "
+        f"if that stays so, master_name = {name!r} is not the name that the Sentinels know it by"
     )
+
+
+def _answers(text: str) -> str:
+    """What each Sentinel answered, without the driver's long description of each client."""
+    where, what = _SENTINEL.findall(text), _ANSWER.findall(text)
+    if not where:
+        return "no Sentinel knows it"
+    return "; ".join(f"{host}:{port}: {answer}" for (host, port), answer in zip(where, what)) or text[:200]
 
 
 class ClusterLocator:
