@@ -34,7 +34,7 @@ class cron(OwnSchedule):
     ) -> None:
         super().__init__()
         zone_of(timezone)
-        self._is_shared = not Expression(expression, "").is_hashed
+        self._read = Expression(expression, "")
         self.expression = " ".join(expression.split())
         self.timezone = timezone
         self.gap = one_of(gap, GAPS, "cron gap")
@@ -51,7 +51,7 @@ class cron(OwnSchedule):
         return cls(given.pop("expression", None), **given)
 
     def recurrence(self, zone: tzinfo, name: str) -> Nominal:
-        expression = Expression(self.expression, name)
+        expression = self._read.copy() if self.is_shared() else Expression(self.expression, name)
         return WallTime(
             expression.following,
             zone_of(self.timezone) or zone,
@@ -60,4 +60,4 @@ class cron(OwnSchedule):
         )
 
     def is_shared(self) -> bool:
-        return self._is_shared
+        return not self._read.is_hashed

@@ -12,6 +12,7 @@ Where both days are restricted, either is enough, as in every cron.
 from __future__ import annotations
 
 import re
+from copy import copy
 from datetime import datetime
 from hashlib import blake2b
 
@@ -57,15 +58,22 @@ class Expression:
         _check_days(text, *parts[3::2])
         plain = " ".join(_plain(text, number, part, name) for number, part in enumerate(parts))
         try:
-            croniter.expand(plain, second_at_beginning=True, strict=True)
+            if "*" not in parts[3:5]:
+                croniter.expand(plain, second_at_beginning=True, strict=True)
             self._croniter = croniter(plain, _ANY_TIME, ret_type=datetime, second_at_beginning=True)
         except (CroniterError, ValueError, TypeError, KeyError, IndexError) as error:
             raise EntryError(
                 f"cron expression = {text!r:.80}: cannot be read ({' '.join(str(error).split())}); use "
                 "numbers, names, *, lists, ranges and steps, such as '*/5 8-18 * * mon-fri'"
             ) from error
-        if self.following(_ANY_TIME) is None:
+        if (parts[3] != "*" or "#" in parts[5]) and self.following(_ANY_TIME) is None:
             raise EntryError(f"cron expression = {text!r:.80}: is never due; use a date that exists")
+
+    def copy(self) -> Expression:
+        """One that another thread may ask: croniter keeps where it is."""
+        clone = copy(self)
+        clone._croniter = copy(self._croniter)
+        return clone
 
     def following(self, local: datetime) -> datetime | None:
         """The first time by the wall clock after ``local``; ``None`` if none comes within 50 years."""
