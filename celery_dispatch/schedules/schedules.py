@@ -123,11 +123,12 @@ class Schedules:
 
         ``schedule`` is a number of seconds, a timedelta, a schedule object or its document; ``dispatch``
         holds the policies.  Raises ``NameTaken``; ``EntryError`` also for a task that the app does not have,
-        unless ``allow_unknown_task``.
+        unless ``allow_unknown_task``, and for a schedule that begins now and is never due.
         """
         given = {"task": task, "schedule": schedule, "args": args, "kwargs": kwargs}
         item = {**given, "options": options, "dispatch": dispatch}
-        text = self._written.text(name, item, allow_unknown_task=allow_unknown_task)
+        begins = self._store.now() if last_due is None else None
+        text = self._written.text(name, item, allow_unknown_task=allow_unknown_task, begins=begins)
 
         def decide(found: Found, now: datetime) -> Change:
             return created(found, now, text, last_due=last_due)
@@ -216,11 +217,12 @@ class Schedules:
 
         Raises ``BulkRefused`` with all that cannot be created, and then creates none.
         """
-        texts = self._texts(definitions, allow_unknown_task=allow_unknown_task)
-        begins = last_due or {}
+        moved, now = last_due or {}, self._store.now()
+        begins = dict.fromkeys(definitions.keys() - moved.keys(), now)
+        texts = self._texts(definitions, allow_unknown_task=allow_unknown_task, begins=begins)
 
         def decide(found: Found, now: datetime) -> Change:
-            return created(found, now, texts[found.name], last_due=begins.get(found.name))
+            return created(found, now, texts[found.name], last_due=moved.get(found.name))
 
         return Bulk(created=self._write_many(list(texts), decide))
 
@@ -312,10 +314,19 @@ class Schedules:
         return self._reading.entry(self._found(name))
 
     def _texts(
-        self, definitions: Mapping[str, Mapping[str, Any]], *, allow_unknown_task: bool
+        self,
+        definitions: Mapping[str, Mapping[str, Any]],
+        *,
+        allow_unknown_task: bool,
+        begins: Mapping[str, datetime] | None = None,
     ) -> dict[str, str]:
         def text(name: str) -> str:
-            return self._written.text(name, definitions[name], allow_unknown_task=allow_unknown_task)
+            return self._written.text(
+                name,
+                definitions[name],
+                allow_unknown_task=allow_unknown_task,
+                begins=begins.get(name) if begins else None,
+            )
 
         return collect(list(definitions), text)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from celery_dispatch.config import suggestion
@@ -25,13 +26,20 @@ class Written:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    def text(self, name: str, item: Mapping[str, Any], *, allow_unknown_task: bool = False) -> str:
+    def text(
+        self,
+        name: str,
+        item: Mapping[str, Any],
+        *,
+        allow_unknown_task: bool = False,
+        begins: datetime | None = None,
+    ) -> str:
         """The definition as it is stored; what is ``None`` was not said.
 
-        Raises ``EntryError`` with field, value and cure.
+        Raises ``EntryError`` with field, value and cure, also for one that ``begins`` now and is never due.
         """
         said = {key: value for key, value in item.items() if value is not None}
-        document = self._store.definitions.document(name, said)
+        document = self._store.definitions.document(name, said, after=begins)
         if not allow_unknown_task:
             self._check_task(str(document["task"]))
         return _encode(document)

@@ -288,6 +288,19 @@ def test_many_are_created_in_one_call_or_none_is(schedules: Schedules) -> None:
         schedules.get("new")
 
 
+def test_what_is_never_due_is_refused_where_it_is_new_and_only_there(schedules: Schedules) -> None:
+    past = {"kind": "at", "moment": "2020-01-01T00:00:00Z"}
+    with pytest.raises(EntryError, match=r"nothing would ever be fired: .* use a later instant"):
+        schedules.create("late", task="proj.add", schedule=past)
+    with pytest.raises(BulkRefused) as refused:
+        schedules.create_many({"late": item(schedule=past), "ended": item(dispatch={"end": past["moment"]})})
+    assert set(refused.value.errors) == {"late", "ended"}
+    when = datetime(2020, 1, 1, tzinfo=timezone.utc)
+    assert schedules.create("moved", task="proj.add", schedule=past, last_due=when).state is State.COMPLETED
+    schedules.create("job", **item())
+    assert schedules.update("job", schedule=past).state is State.COMPLETED
+
+
 def test_those_of_a_label_are_replaced_and_no_others(schedules: Schedules) -> None:
     schedules.create("by-hand", **item())
     team = {"team": "blue"}
