@@ -159,6 +159,7 @@ class Node:
             rows=rows,
             clock=clock,
             lease=timing.lease,
+            new_token=new_token,
         )
         self._view: View | None = None
         self._merged = ""  # the last recovery that this node was done with

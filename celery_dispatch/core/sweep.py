@@ -6,10 +6,11 @@ recovery, and then once an hour:
 * the cursor of an entry that left is *buried*: the tombstone keeps its counts and its place, so that an
   entry that comes back within the grace goes on; after the grace it is removed, and the entry starts anew;
 * the cursor of an entry that changed, and was not claimed since, *takes* its new definition: should the old
-  one come back, what it had been due for meanwhile was nobody's.
-
+  one come back, what it had been due for meanwhile was nobody's;
 * the row of an entry that was deleted, or whose pause is over, is *retired* together with such a tombstone;
-  one that pauses an entry stays, for the entry may come back.
+  one that pauses an entry stays, for the entry may come back;
+* an entry that was created at run time to be removed when nothing is left to fire is *deleted* then, once its
+  last message is certainly sent.
 
 A cursor that stands under a row which this node does not know is judged when it has read that row.
 
@@ -21,14 +22,16 @@ its time counts as that of the one that comes back.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from celery_dispatch.core.catalog import LiveCatalog
-from celery_dispatch.core.clock import PoolClock
+from celery_dispatch.core.clock import PoolClock, whole_ms
 from celery_dispatch.core.entry import Cursor, Fence
 from celery_dispatch.core.following import Following
-from celery_dispatch.core.ports import Claim, Ledger, Rows
+from celery_dispatch.core.ports import Change, Claim, Ledger, Rows
+from celery_dispatch.core.recurrence import Nominal
 from celery_dispatch.core.rows import Row
 
 __all__ = ["GRACE", "Sweeper"]
@@ -37,6 +40,9 @@ __all__ = ["GRACE", "Sweeper"]
 GRACE = timedelta(days=1)
 
 _PAGE = 500
+_STEP = 200  # changes in one step
+_SENT = timedelta(minutes=10)  # after which no message is on its way any more
+_WORD = "remove_when_completed"  # only rows that have it are looked into
 _EVERY = 3600.0  # seconds
 
 
@@ -53,6 +59,7 @@ class Sweeper:
         rows: Rows,
         clock: PoolClock,
         lease: timedelta,
+        new_token: Callable[[int], str],
     ) -> None:
         self._node = node
         self._lease = lease
@@ -60,6 +67,7 @@ class Sweeper:
         self._following = following
         self._ledger = ledger
         self._rows = rows
+        self._new_token = new_token
         self._clock = clock
         self._swept: tuple[Fence, str] | None = None
         self._position = 0
@@ -96,6 +104,11 @@ class Sweeper:
         retired = {name: pair for name, row in known.items() if (pair := self._retired(name, row, now))}
         if retired:
             self._rows.retire(retired)
+        finished = [
+            change for name, row in known.items() if (change := self._finished(name, row, fence, now))
+        ]
+        for start in range(0, len(finished), _STEP):
+            self._rows.change(finished[start : start + _STEP])
         self._position = position
         self._next = self._clock.monotonic() + _EVERY
         return not position
@@ -126,3 +139,20 @@ class Sweeper:
             return None
         old = now - cursor.effective_from > GRACE and now - row.updated > GRACE
         return (row, cursor) if old and row.version == cursor.change else None
+
+    def _finished(self, name: str, cursor: Cursor, fence: Fence, now: datetime) -> Change | None:
+        """The deletion of an entry that is to be removed when it is completed, and is."""
+        row = self._catalog.row(name)
+        if row is None or _WORD not in row.definition or not self._catalog.is_defined_by_row(name):
+            return None
+        if row.version != cursor.change or now - cursor.due < _SENT:
+            return None
+        entry = self._catalog.get(name)
+        if entry is None or not entry.remove_when_completed or not isinstance(entry.recurrence, Nominal):
+            return None
+        try:
+            if entry.next_due(cursor, fence) is not None:
+                return None
+        except Exception:  # schedules run user code; who holds the entry says so
+            return None
+        return Change(name, row, self._new_token(8), row.created, whole_ms(now))

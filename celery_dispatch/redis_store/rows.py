@@ -6,6 +6,7 @@ Every write is one script that writes the cursors with them: ``change.lua`` for 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Union
 
@@ -28,6 +29,7 @@ MOST_CHANGES = 200
 
 _MOST = 1_000  # names or rows in one command
 _LATEST = 2**53
+_GATE = re.compile(r"[0-9]*\.[0-9]*")  # another one is none, here as in claim.lua
 _STATUSES = {
     "w": ChangeStatus.DONE,
     "s": ChangeStatus.STALE,
@@ -72,7 +74,7 @@ class RedisRows:
         return News(
             version=latest,
             floor=_number(floor),
-            gate=gate or "",
+            gate=gate if gate and _GATE.fullmatch(gate) else "",
             changed=tuple((name, int(score)) for name, score in changed if score <= latest),
         )
 

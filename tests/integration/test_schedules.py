@@ -16,7 +16,8 @@ import pytest
 from celery import Celery
 
 from celery_dispatch import Schedules
-from tests.drills.cluster import Cluster, every
+from tests.drills.cluster import Cluster, Spec
+from tests.drills.oracle import Every
 from tests.drills.process import wait_until
 from tests.drills.redis_server import Server
 
@@ -31,7 +32,7 @@ pytestmark = pytest.mark.timeout(300)
 
 @pytest.fixture
 def cluster(server: Server, make_cluster: MakeCluster) -> Cluster:
-    cluster = make_cluster(server, {"config": every(1)}, settings=SHORT)
+    cluster = make_cluster(server, {"config": Spec(Every(1))}, settings=SHORT)
     cluster.start(3)
     return cluster
 

@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from celery_dispatch.celery_bridge.raw_messages import RawMessage
 from celery_dispatch.core.entry import Cursor, Fence
 from celery_dispatch.core.ports import (
+    Change,
+    ChangeResult,
     Claim,
     Command,
     Damaged,
@@ -23,10 +25,12 @@ from celery_dispatch.core.ports import (
     Intent,
     Member,
     MemberState,
+    News,
     PoolState,
     Pulse,
     Settlement,
 )
+from celery_dispatch.core.rows import Row
 from celery_dispatch.errors import DispatchError
 from celery_dispatch.manage.doctor.rows import read_damaged_rows
 from celery_dispatch.redis_store.client import redis_client
@@ -37,6 +41,8 @@ from celery_dispatch.redis_store.keys import Keys
 from celery_dispatch.redis_store.ledger import RedisLedger
 from celery_dispatch.redis_store.listener import RedisListener
 from celery_dispatch.redis_store.pool import RedisPool
+from celery_dispatch.redis_store.row_codec import decode_row, encode_row
+from celery_dispatch.redis_store.rows import RedisRows
 from tests.security.hostile import POOL_FIELDS, VALUES, cursors, intents, members
 from tests.security.world import Bystander
 from tests.servers import Server, wait_until
@@ -54,6 +60,7 @@ NOW_MS = 1_893_456_000_000
 FENCE = Fence("v1", NOW)
 CURSOR = Cursor(NOW, "d", NOW)
 INTENT = Intent("a", NOW, "d", "mine", "0123456789abcdef", NOW)
+ROW = Row(7, "0123abcd", NOW, NOW, definition='{"task":"t"}')
 PUSH = (Command("LPUSH", "celery", "message"),)
 BEAT = Heartbeat(
     node="mine",
@@ -77,15 +84,17 @@ rows = (
     st.sampled_from([row.encode() for row in cursors(NOW_MS)])
     | st.sampled_from([row.encode() for row in members(NOW_MS)])
     | st.sampled_from([row.encode("utf-8", "replace") for _, row in intents(NOW_MS)])
+    | st.just(encode_row(ROW).encode())
     | garbage
 )
 scores = st.floats(allow_nan=False) | st.sampled_from([0.0, 1.0, float(NOW_MS), 1e14])
 writes = st.one_of(
     st.tuples(st.just("pool"), st.sampled_from((*POOL_FIELDS, "schema", "config")).map(str.encode), garbage),
-    st.tuples(st.sampled_from(["members", "cursor", "intents", "facets"]), names, rows),
-    st.tuples(st.sampled_from(["nodes", "attempts"]), names, scores),
+    st.tuples(st.sampled_from(["members", "cursor", "entries", "intents", "facets"]), names, rows),
+    st.tuples(st.sampled_from(["nodes", "changes", "attempts"]), names, scores),
     st.tuples(st.just("facets"), st.just(b"count"), garbage),
-    st.tuples(st.just("SET"), st.sampled_from(["pool", "nodes", "members", "cursor", "intents", "attempts"]),
+    st.tuples(st.just("SET"), st.sampled_from(
+        ["pool", "nodes", "members", "cursor", "entries", "changes", "intents", "attempts"]),
               st.just(b"taken")),
 )  # fmt: skip
 
@@ -95,7 +104,7 @@ def write(anybody: Any, keys: Keys, place: str, name: Any, value: Any) -> None:
     with suppress(redis.ResponseError):
         if place == "SET":
             anybody.set(getattr(keys, name), value)
-        elif place in ("nodes", "attempts"):
+        elif place in ("nodes", "changes", "attempts"):
             anybody.zadd(getattr(keys, place), {name: value})
         else:
             anybody.hset(keys.facets("v1") if place == "facets" else getattr(keys, place), name, value)
@@ -115,7 +124,8 @@ def calls(client: redis.Redis, keys: Keys) -> Iterator[tuple[Callable[[], Any], 
         RedisLedger(client, keys),
         RedisIntents(client, keys),
     )
-    a_minute = timedelta(seconds=60)
+    said, a_minute = RedisRows(client, keys), timedelta(seconds=60)
+    change = Change("a", None, "0123abcd", NOW, NOW, definition='{"task":"t"}', drops_intents=True)
 
     def is_(kind: Any) -> Callable[[Any], bool]:
         return lambda answer: isinstance(answer, kind)
@@ -126,6 +136,12 @@ def calls(client: redis.Redis, keys: Keys) -> Iterator[tuple[Callable[[], Any], 
     yield lambda: pool.read(), is_(PoolState)
     yield lambda: ledger.read(["a", "b"]), are((Cursor, Damaged, type(None)))
     yield lambda: ledger.scan(0, 100)[1], lambda found: are((Cursor, Damaged))(row for _, row in found)
+    yield lambda: said.news(0, 10), is_(News)
+    yield lambda: said.read(["a", "b"]), are((Row, Damaged, type(None)))
+    yield lambda: said.scan(0, 100)[1], lambda found: are((Row, Damaged))(row for _, row in found)
+    yield lambda: said.change([change]), are(ChangeResult)
+    yield lambda: said.put_back("x", 9, {"a": ROW}), is_(type(None))
+    yield lambda: said.retire({"a": (ROW, CURSOR)}), is_(type(None))
     yield lambda: open_intents.read(10)[1], are(Intent)
     yield lambda: Facets(client, keys).read("v1"), is_((dict, type(None)))
     yield lambda: read_damaged_rows(client, keys), is_(tuple)
@@ -170,6 +186,7 @@ def test_every_port_answers_or_raises_an_error_of_the_tree(
 def test_every_text_is_decoded_or_damaged(raw: str) -> None:
     assert isinstance(decode_cursor(raw), (Cursor, Damaged))
     assert isinstance(decode_intent("1893456000000:a", raw), (Intent, Damaged))
+    assert isinstance(decode_row(raw), (Row, Damaged))
     assert isinstance(decode_intent(raw, '0123456789abcdef 1 "gone"\n["d",null]'), (Intent, Damaged))
     assert isinstance(decode_member("other", "1", raw), (Member, type(None)))
     assert isinstance(decode_member("other", raw, "{}"), (Member, type(None)))

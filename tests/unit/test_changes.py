@@ -497,3 +497,22 @@ def test_what_says_nothing_is_removed_a_day_later_and_a_node_that_slept_through_
     assert "job" not in world.store.rows
     assert beat.report.recoveries == sleeper.report.recoveries == 0
     assert world.seconds() > HANDOVER
+
+
+def test_an_entry_that_is_to_be_removed_when_completed_is_deleted_once_its_last_message_is_sent(
+    world: World, people: People
+) -> None:
+    world.start("a", catalog(entry("config", 3600.0)))
+    for name, removed in (("once", True), ("kept", False)):
+        people.define(name, json.dumps({"every": 1.0, "count": 1, "remove_when_completed": removed}))
+    world.run(LEASE + 3)
+    assert len(dues(world, "once")) == len(dues(world, "kept")) == 1
+    row = people.row("once")
+    assert isinstance(row, Row) and row.definition
+    world.clock.advance(3700)
+    world.run(LEASE + 1)
+    row = people.row("once")
+    assert isinstance(row, Row) and not row.definition
+    assert cursor_of(world, "once").is_tombstone
+    row = people.row("kept")
+    assert isinstance(row, Row) and row.definition

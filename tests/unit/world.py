@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 from collections import Counter
 from dataclasses import dataclass
@@ -231,8 +232,9 @@ class World:
 
     @staticmethod
     def _make(name: str, definition: str) -> Entry:
-        """The entry of a row, whose definition is ``{"every": seconds}``."""
-        return entry(name, json.loads(definition)["every"])
+        """The entry of a row, whose definition is ``{"every": seconds}``, and other fields of it."""
+        fields = json.loads(definition)
+        return dataclasses.replace(entry(name, fields.pop("every")), **fields)
 
     def _new_token(self, size: int) -> str:
         self._tokens += 1

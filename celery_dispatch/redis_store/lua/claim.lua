@@ -69,7 +69,7 @@ local function refusal()
     stored[i] = stored[i] or ''
   end
   local config, since, before_config, before_since, before_until = unpack(stored, 1, 5)
-  local server, recovery, gate = stored[6], stored[7], stored[8]
+  local server, recovery, gate = stored[6], stored[7], stored[8]:match('^%d*%.%d*$') or ''
   local id = run_id()
   if id and id ~= server then
     return 'server', server, ''
