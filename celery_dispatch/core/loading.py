@@ -208,7 +208,20 @@ class Loading:
         apart = [name for name, cursor in cursors.items() if self._is_apart(name, cursor)]
         lost = self._following.learn(apart) if apart else ()
         self.changed([name for name in apart if name not in lost])
-        return [name for name in cursors if name not in lost and name in self._order]
+        for name in cursors:
+            if self._catalog.is_damaged(name):
+                self._give_up(name, "what was said of it at run time cannot be read")
+        return [
+            name for name in cursors if name not in lost and name in self._order and name in self._pending
+        ]
+
+    def _give_up(self, name: str, reason: str) -> None:
+        """Hold it not, and look at it again after a while."""
+        self._pending.pop(name, None)
+        self._drop(name)
+        self._damaged.add(name)
+        if self._report.error(name, reason):
+            logger.error("Entry %r is not fired: %s", name, reason)
 
     def _is_apart(self, name: str, stored: Stored) -> bool:
         return isinstance(stored, Cursor) and stored.change != self._catalog.version(name)

@@ -10,7 +10,7 @@ from typing import Any
 
 from celery_dispatch.core.clock import whole_ms
 from celery_dispatch.core.entry import Cursor, Entry, Fence
-from celery_dispatch.core.ports import Change, Stored
+from celery_dispatch.core.ports import Change, Damaged, Stored
 from celery_dispatch.core.rows import Pause, Row
 from celery_dispatch.errors import NameTaken, ScheduleError, UnknownSchedule
 from celery_dispatch.schedules.editing import change_of
@@ -53,9 +53,13 @@ def created(found: Found, now: datetime, text: str, *, last_due: datetime | None
 
 
 def check_known(found: Found) -> None:
-    """Raise ``UnknownSchedule`` if nothing has that name."""
+    """Raise ``UnknownSchedule`` if nothing has that name, ``ScheduleError`` if its row cannot be read."""
     if not found.is_known:
         raise unknown(found.name)
+    if isinstance(found.row, Damaged):
+        raise ScheduleError(
+            f"{found.name!r} cannot be read: it is {found.row}. Delete it and create it again."
+        )
 
 
 def check_run_time(found: Found) -> None:

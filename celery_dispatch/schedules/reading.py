@@ -20,6 +20,7 @@ from celery_dispatch.schedules.values import Page, Paused, Schedule, State
 __all__ = ["Found", "Reading"]
 
 _PAGE = 1_000  # names in one command
+_TRIES = 3
 _SLICE = 200  # schedules that are looked at in one go
 _BEGIN = Fence("", datetime(1970, 1, 1, tzinfo=timezone.utc))
 
@@ -48,6 +49,13 @@ class Found:
         return self.in_config or bool(self.defined) or isinstance(self.row, Damaged) or self._of_config
 
     @property
+    def is_torn(self) -> bool:
+        """Whether row and cursor were not read in one state, for they name each other."""
+        if not isinstance(self.cursor, Cursor) or not isinstance(self.row, (Row, type(None))):
+            return False
+        return self.cursor.change != (self.row.version if self.row is not None else 0)
+
+    @property
     def _of_config(self) -> bool:
         """Whether its cursor carries a definition that is not its row's."""
         own = self.row.hash if isinstance(self.row, Row) else ""
@@ -61,7 +69,17 @@ class Reading:
         self._store = store
 
     def find(self, names: Sequence[str]) -> list[Found]:
-        """What is stored of these names; the rows are read after the cursors, which a change writes first."""
+        """What is stored of these names; what changes while it is read is read again."""
+        found = self._read(names)
+        for _ in range(_TRIES):
+            torn = [one.name for one in found if one.is_torn]
+            if not torn:
+                break
+            again = {one.name: one for one in self._read(torn)}
+            found = [again.get(one.name, one) for one in found]
+        return found
+
+    def _read(self, names: Sequence[str]) -> list[Found]:
         cursors = self._store.ledger.read(names)
         rows = self._store.rows.read(names)
         catalog = self._store.catalog

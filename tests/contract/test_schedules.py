@@ -213,6 +213,9 @@ def test_a_row_that_cannot_be_read_is_shown_as_broken_and_can_be_deleted(
     client.hset(keys.entries, "job", "nonsense")
     shown = schedules.get("job")
     assert (shown.state, "damaged" in shown.error) == (State.BROKEN, True)
+    for act in (schedules.pause, schedules.resume, schedules.run_now):
+        with pytest.raises(ScheduleError, match="Delete it"):
+            act("job")
     schedules.delete("job")
     with pytest.raises(UnknownSchedule):
         schedules.get("job")
