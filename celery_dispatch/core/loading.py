@@ -211,9 +211,11 @@ class Loading:
         for name in cursors:
             if self._catalog.is_damaged(name):
                 self._give_up(name, "what was said of it at run time cannot be read")
-        return [
-            name for name in cursors if name not in lost and name in self._order and name in self._pending
-        ]
+        return [name for name in cursors if self._is_left(name) and name not in lost]
+
+    def _is_left(self, name: str) -> bool:
+        """Whether it is in force, and still to be looked at."""
+        return name in self._order and name in self._pending
 
     def _give_up(self, name: str, reason: str) -> None:
         """Hold it not, and look at it again after a while."""
@@ -276,7 +278,8 @@ class Loading:
         if stored is None:
             return  # an anchor that another node's reset overtook: look again
         if self._is_apart(name, stored):
-            return  # somebody wrote meanwhile: look again
+            self._pending[name] = True  # its row is to be read, or somebody wrote meanwhile
+            return
         item = self._item(name, stored, item)
         self._pending.pop(name, None)
         if item is not None:
