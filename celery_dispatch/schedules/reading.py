@@ -63,10 +63,15 @@ class Found:
 
 
 class Reading:
-    """Reads schedules; writes nothing.  Raises ``StoreError``."""
+    """Reads schedules; writes nothing.  Raises ``StoreError``.
+
+    The names that have a row are kept, so that a page costs what is new and not a walk through all of them.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        # With the version up to which they are known, and the part of the gate that they were read under.
+        self._known: tuple[frozenset[str], int, str] = frozenset(), 0, ""
 
     def find(self, names: Sequence[str]) -> list[Found]:
         """What is stored of these names; what changes while it is read is read again."""
@@ -126,14 +131,23 @@ class Reading:
         """Every name of the app's config, and every one that has a row."""
         return {*self._store.catalog.entries, *self._store.catalog.broken, *self._row_names()}
 
-    def _row_names(self) -> Iterator[str]:
-        since = 0
-        while True:
-            news = self._store.rows.news(since, _PAGE)
-            yield from (name for name, _ in news.changed if name != ALL)
+    def _row_names(self) -> frozenset[str]:
+        """Every name that has a row, or had one since this was first asked."""
+        rows, until, mends = self._known
+        news = self._store.rows.news(until, _PAGE)
+        now = news.gate.partition(".")[0]
+        if now != mends or news.version < until:  # rows were put back, or lost
+            rows, until, mends = frozenset(), 0, now
+            news = self._store.rows.news(0, _PAGE)
+        names = set(rows)
+        while news.changed:
+            names.update(name for name, _ in news.changed if name != ALL)
+            until = news.changed[-1][1]
             if len(news.changed) < _PAGE:
-                return
-            since = news.changed[-1][1]
+                break
+            news = self._store.rows.news(until, _PAGE)
+        self._known = frozenset(names), until, mends
+        return self._known[0]
 
     # --- one schedule ---------------------------------------------------------------------------------------
 
