@@ -17,11 +17,12 @@ from celery_dispatch.manage.doctor.snapshot import MOST, DamagedRow
 from celery_dispatch.redis_store.client import translated
 from celery_dispatch.redis_store.codec import decode_intent, decode_member, from_micros, printable, to_ms
 from celery_dispatch.redis_store.keys import Keys
+from celery_dispatch.redis_store.row_codec import decode_row
 
 __all__ = ["read_damaged_rows"]
 
 _AHEAD = timedelta(days=2)  # further than any lease or switch that the settings allow
-_LOOKED_AT = 1_000  # intents
+_LOOKED_AT = 1_000  # intents, and rows of entries
 _INSTANTS = ("since", "before_until", "no_trim_until", "recovery_until")
 
 
@@ -37,6 +38,7 @@ def read_damaged_rows(client: redis.Redis, keys: Keys) -> tuple[DamagedRow, ...]
             _of_pool(asked, keys, latest),
             _of_nodes(asked, keys, latest),
             _of_members(asked, keys),
+            _of_entries(asked, keys),
             _of_intents(asked, keys),
         )
         for row in islice(rows, MOST)
@@ -61,6 +63,13 @@ def _of_members(client: Any, keys: Keys) -> Iterator[DamagedRow]:
     for node, row in client.hscan_iter(keys.members):
         if decode_member(node, "0", row) is None:
             yield DamagedRow(keys.members, _cut(node), f"is no member: {_cut(row)!r}")
+
+
+def _of_entries(client: Any, keys: Keys) -> Iterator[DamagedRow]:
+    for name, row in islice(client.hscan_iter(keys.entries), _LOOKED_AT):
+        found = decode_row(row)
+        if isinstance(found, Damaged):
+            yield DamagedRow(keys.entries, _cut(name), found.reason)
 
 
 def _of_intents(client: Any, keys: Keys) -> Iterator[DamagedRow]:
