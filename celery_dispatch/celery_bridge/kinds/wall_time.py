@@ -8,8 +8,8 @@ Here they become instants, by one rule for all:
 * A time that exists twice, because clocks go back, is due the first time.  What is an *interval*, such as
   every ten minutes, runs through both; with ``fold="both"`` every time does.
 
-That is the rule of Cronos and of Debian's cron.  It holds for changes of any size, a skipped day included,
-and asks a zone only for its offset at an instant.
+That is the rule of Cronos, and of Debian's cron for fixed times.  It holds for changes of any size, a skipped
+day included, and asks a zone only for its offset at an instant.
 """
 
 from __future__ import annotations
