@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import datetime, timedelta, timezone
 
 from celery_dispatch.core.entry import Fence
@@ -20,6 +21,7 @@ _LARGEST = 2**53
 
 def read_pool(pool: Pool, ring: Ring | None = None) -> PoolReport:
     """The nodes with their states and shares."""
+    asked = time.monotonic()
     state = pool.read()
     fence = in_force(state)
     switch = state.fence if state.fence != fence else None
@@ -47,6 +49,7 @@ def read_pool(pool: Pool, ring: Ring | None = None) -> PoolReport:
         challenger=state.challenger,
         identity=state.identity,
         recovery=state.recovery,
+        asked=asked,
     )
 
 

@@ -146,15 +146,14 @@ def read_entries(sources: Sources, wanted: EntryFilter) -> EntryList:
 
 
 def _read_rows(sources: Sources, pool: PoolReport) -> tuple[dict[str, Stored], Bench]:
-    started = time.monotonic()
     rows = dict(_scan(sources.ledger))
-    return rows, _bench(sources, pool, started)
+    return rows, _bench(sources, pool)
 
 
-def _bench(sources: Sources, pool: PoolReport, started: float) -> Bench:
+def _bench(sources: Sources, pool: PoolReport) -> Bench:
     return Bench(
         pool=pool,
-        later=pool.now + timedelta(seconds=time.monotonic() - started),
+        later=pool.now + timedelta(seconds=time.monotonic() - pool.asked),
         catalog=sources.catalog,
         patience=sources.patience,
         sketch=sources.sketch,
@@ -202,11 +201,10 @@ def _lag_of(nodes: Iterable[NodeReport]) -> Lag:
 def read_entry(sources: Sources, name: str, *, dues: int = 5) -> EntryDetail | None:
     """Everything of one entry, or ``None`` if neither this config nor the ledger knows it."""
     pool = read_pool(sources.pool, sources.ring)
-    started = time.monotonic()
     stored = sources.ledger.read([name])[0]
     if stored is None and name not in sources.catalog:
         return None
-    bench = _bench(sources, pool, started)
+    bench = _bench(sources, pool)
     return EntryDetail(
         report=bench.judge(name, stored),
         entry=sources.catalog.entries.get(name),

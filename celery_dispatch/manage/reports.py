@@ -5,6 +5,7 @@ Instants are aware UTC by Redis's clock, lags are milliseconds, shares are parts
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -115,7 +116,7 @@ class PoolReport:
     ``fence`` is the config in force now, ``None`` before a first node came; ``switch`` the one that a switch
     is written ahead for.  Where ``fence`` itself begins later than now, none was in force before it.
     ``challenger`` is a config that most nodes run but that is not in force, empty for none; ``recovery``
-    names the one under way, empty for none.
+    names the one under way, empty for none.  ``asked`` is when it was asked for, in monotonic seconds.
     """
 
     now: datetime
@@ -126,6 +127,7 @@ class PoolReport:
     challenger: str = ""
     identity: str = ""
     recovery: str = ""
+    asked: float = field(default_factory=time.monotonic, compare=False)
 
     @property
     def alive(self) -> tuple[NodeReport, ...]:

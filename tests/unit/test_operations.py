@@ -12,6 +12,7 @@ import pytest
 from celery_dispatch.core.entry import Catalog, Cursor, Entry, Fence
 from celery_dispatch.core.ports import Damaged, Intent, Member, MemberState, PoolState, Stored
 from celery_dispatch.core.recurrence import Between
+from celery_dispatch.core.ring import Ranks, Ring
 from celery_dispatch.errors import EntryError, StoreUnavailable
 from celery_dispatch.manage.operations import (
     EntryFilter,
@@ -327,7 +328,7 @@ def test_entry_is_overdue_once_lease_and_handover_have_passed(due: datetime, sta
         (sources(entry("x", Never(1)), rows={"x": cursor(ago(4))}), EntryState.ERROR),
         (sources(broken={"x": "no task"}), EntryState.ERROR),
         (sources(entry("x"), rows={"x": Damaged("?", "not JSON")}), EntryState.DAMAGED),
-        (sources(entry("x"), rows={"x": cursor(ago(-60))}), EntryState.AHEAD),
+        (sources(entry("x"), rows={"x": cursor(ago(-5000))}), EntryState.AHEAD),
         (sources(rows={"x": cursor(ago(4))}), EntryState.ABSENT),
         (sources(rows={"x": cursor(ago(4), "")}), EntryState.TOMBSTONE),
         (sources(entry("x"), rows={"x": cursor(ago(4), "d0")}, config="mine"), EntryState.FOREIGN),
@@ -337,6 +338,25 @@ def test_entry_is_overdue_once_lease_and_handover_have_passed(due: datetime, sta
 )
 def test_state_says_what_stands_in_the_way(made: Sources, state: EntryState) -> None:
     assert state_of(made, "x") is state
+
+
+def test_a_cursor_that_moved_while_the_ring_was_reckoned_is_not_ahead(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    passed = [100.0]
+    monkeypatch.setattr("time.monotonic", lambda: passed[0])
+
+    class SlowRing(Ring):
+        def ranks(self, hosts: Mapping[str, str]) -> Ranks:
+            passed[0] += 5.0
+            return super().ranks(hosts)
+
+    made = replace(sources(entry("x"), rows={"x": cursor(ago(-4))}), ring=SlowRing())
+    listed = read_entries(made, EntryFilter()).entries
+    detail = read_entry(made, "x")
+    monkeypatch.undo()
+    assert detail is not None
+    assert [report.state for report in (*listed, detail.report)] == [EntryState.SCHEDULED] * 2
 
 
 def test_error_that_a_node_reports_is_shown_at_its_entry() -> None:
