@@ -41,6 +41,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _KEYS = (
     "task", "schedule", "args", "kwargs", "options", "relative", "last_run_at", "total_run_count", "dispatch"
 )  # fmt: skip
+_KNOWN = frozenset(_KEYS)
 _LATER_KEYS = {"name", "app"}  # what the vars() of a ScheduleEntry have besides
 
 
@@ -120,8 +121,10 @@ class Definitions:
 
     def _window(self, schedule: object, window: timedelta | None) -> timedelta | None:
         """The window, for a crontab no longer than ``beat_cron_starting_deadline``."""
+        if not isinstance(schedule, crontab):
+            return window
         deadline: Any = self._app.conf.beat_cron_starting_deadline
-        if deadline is None or not isinstance(schedule, crontab):
+        if deadline is None:
             return window
         try:
             limit = timedelta(seconds=deadline)
@@ -169,7 +172,7 @@ def _fields(item: Any) -> dict[str, Any]:
     if not is_entry and not isinstance(item, Mapping):
         raise EntryError(f"the entry is a {type(item).__name__}; use a dict with task and schedule")
     fields: dict[str, Any] = {key: value for key, value in dict(item).items() if key not in _LATER_KEYS}
-    for key in fields.keys() - set(_KEYS):
+    for key in fields.keys() - _KNOWN:
         if not is_entry:
             hint = suggestion(str(key), list(_KEYS))
             cure = f"did you mean {hint!r}?" if hint else f"use {', '.join(_KEYS)}"

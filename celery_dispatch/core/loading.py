@@ -33,7 +33,7 @@ from celery_dispatch.core.following import Following
 from celery_dispatch.core.pool import View
 from celery_dispatch.core.ports import Claim, Damaged, Ledger, Stored
 from celery_dispatch.core.recovery import is_behind
-from celery_dispatch.core.recurrence import Polled
+from celery_dispatch.core.recurrence import is_polled
 from celery_dispatch.core.report import NodeReport
 from celery_dispatch.core.ring import OTHER, OWNER, SLOTS, STANDBY, slot_of
 from celery_dispatch.core.sweep import GRACE
@@ -299,7 +299,7 @@ class Loading:
                 logger.error("Entry %r is not fired: %s", name, error)
             return None
         self._report.well(name)
-        polled = isinstance(entry.recurrence, Polled)
+        polled = is_polled(entry.recurrence)
         return Item(entry, cursor, OTHER, cursor.due, self._order[name], polled, row=row)
 
     def _retry_damaged(self) -> None:

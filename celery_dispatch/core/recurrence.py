@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol, Union, runtime_checkable
 
-__all__ = ["Between", "Nominal", "Polled", "Recurrence"]
+__all__ = ["Between", "Nominal", "Polled", "Recurrence", "is_polled"]
 
 _TICK = timedelta(milliseconds=1)
 
@@ -46,6 +46,15 @@ class Polled(Protocol):
 
 
 Recurrence = Union[Nominal, Polled]
+
+
+def is_polled(recurrence: Recurrence) -> bool:
+    """Whether it is of the kind that can only be asked.
+
+    ``isinstance`` would go through the protocol member by member, which took longer than all else that is
+    done for an entry while it is loaded.
+    """
+    return hasattr(recurrence, "poll")
 
 
 @dataclass(frozen=True, slots=True)
