@@ -84,6 +84,7 @@ class Loading:
         for name in catalog.config_names:
             self._enter(name)
         self._mine = bytes([OTHER]) * SLOTS
+        self._opened: Fence | None = None  # it came into force just before this node began to load for it
         self._pending: dict[str, bool] = {}  # name → whether its cursor must be read even if it is held
         self._damaged: set[str] = set()
         self._damaged_at = 0.0
@@ -101,6 +102,8 @@ class Loading:
         renewed = before is None or before.own != view.own
         again = renewed or before is None or before.until != view.until
         must_read = renewed and view.in_force
+        if renewed:
+            self._opened = view.own if self._is_recent(view.own) else None
         for slot, names in self._by_slot.items():
             if again or view.mine[slot] != self._mine[slot]:
                 for name in names:
@@ -152,8 +155,10 @@ class Loading:
         if unread:
             self._hold_all(view, unread, self._ledger.read(unread))
         self._report.loading = len(self._pending)
-        if self.done and view.role.fires:
-            self._compare_some(view)
+        if self.done:
+            self._opened = None
+            if view.role.fires:
+                self._compare_some(view)
         return self.done
 
     def re_rank(self, view: View) -> list[str]:
@@ -255,15 +260,19 @@ class Loading:
     def _anchor(self, name: str, fence: Fence) -> Cursor:
         """Where an entry without a cursor begins: when its config comes into force.
 
-        If that was long ago the name is not new, and its cursor was removed or lost.  What was fired since is
-        then unknown, and it begins now rather than fire all of that again.
+        If that was long before this node began to load, the name is not new, and its cursor was removed or
+        lost.  What was fired since is then unknown, and it begins now rather than fire all of that again.
         """
-        now, change = self._clock.now(), self._catalog.version(name)
+        change = self._catalog.version(name)
         anchor = Cursor.anchor(self._catalog.definition(name) or "", fence.since, self._node, change=change)
-        if now - fence.since <= _ANCHOR_WINDOW and not self._catalog.is_defined_by_row(name):
+        is_new = fence == self._opened or self._is_recent(fence)
+        if is_new and not self._catalog.is_defined_by_row(name):
             return anchor
         logger.warning("Entry %r has no cursor any more; it begins anew, now", name)
-        return replace(anchor, due=whole_ms(now))
+        return replace(anchor, due=whole_ms(self._clock.now()))
+
+    def _is_recent(self, fence: Fence | None) -> bool:
+        return fence is not None and self._clock.now() - fence.since <= _ANCHOR_WINDOW
 
     def _hold(self, view: View, name: str, stored: Stored) -> None:
         item = self._timeline.get(name)

@@ -329,6 +329,18 @@ def test_a_cursor_that_was_removed_begins_now_and_fires_nothing_of_the_past(
     assert "no cursor any more" in caplog.text
 
 
+def test_a_schedule_that_takes_long_to_load_has_one_anchor(
+    world: World, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("celery_dispatch.core.loading._SLICE", 1)
+    world.start("a", many(100, every=600.0))
+    world.run(110, step=1)  # an entry each time
+    anchors = {cursor.due for cursor in world.store.cursors.values() if isinstance(cursor, Cursor)}
+    assert len(world.store.cursors) == 100
+    assert anchors == {world.anchor}
+    assert "no cursor any more" not in caplog.text
+
+
 def test_a_fresh_anchor_does_not_take_the_place_of_a_cursor_that_a_live_node_knows(world: World) -> None:
     entries = many(60, every=30.0)
     for name in "abc":
