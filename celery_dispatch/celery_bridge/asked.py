@@ -29,6 +29,7 @@ __all__ = ["Aligned", "Asked", "Pinned", "WallClock"]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MILLISECOND = timedelta(milliseconds=1)
+_MINUTE = timedelta(minutes=1)
 _REMEMBERED = 64  # answers kept per schedule
 _CLOCK_CHANGE = timedelta(hours=3)  # longer than any change of a zone's offset but a change of its date
 _SAME_EVENT = timedelta(seconds=1)  # ephem finds one event up to 0.2 s apart from two starting points
@@ -134,6 +135,11 @@ class Asked(Stepped):
 
 class WallClock(Asked):
     """A crontab: its dues are times of day in a zone, whatever instant they are looked for from."""
+
+    def latest(self, last: datetime, now: datetime) -> tuple[datetime, int] | None:
+        if now - last < _MINUTE and not (last.second or last.microsecond):
+            return None  # dues are whole minutes
+        return super().latest(last, now)
 
     def following(self, last: datetime, after: datetime) -> datetime:
         due = self._ask(_before_change(after, self._pinned.zone))

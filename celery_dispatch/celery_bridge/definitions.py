@@ -18,7 +18,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
 from celery.beat import ScheduleEntry
-from celery.schedules import crontab
+from celery.schedules import crontab, schedule
 
 from celery_dispatch.celery_bridge.fingerprint import definition_of
 from celery_dispatch.celery_bridge.plain import plain
@@ -53,6 +53,8 @@ class Definitions:
         self._config = config
         self._recurrences = Recurrences(app)
         self._defaults = policies_of({}, config)
+        self._intervals: dict[tuple[timedelta, bool], Any] = {}
+        self._nothing: dict[str, Any] = {}  # one for all: who sends an entry gets a copy
         self._now = app.now()
 
     def entry(self, name: object, item: Any) -> Entry:
@@ -78,6 +80,9 @@ class Definitions:
                 "use seconds, a timedelta, crontab, solar or a class with is_due()"
             ) from error
         _check(payload)
+        payload.schedule = self._shared(payload.schedule)
+        payload.kwargs = payload.kwargs or self._nothing
+        payload.options = payload.options or self._nothing
         definition = definition_of(
             task=payload.task,
             schedule=payload.schedule,
@@ -118,6 +123,13 @@ class Definitions:
         document: dict[str, object] = {"task": payload.task, "schedule": schedule}
         document.update((field, plain(value, field)) for field, value in parts.items() if value)
         return document
+
+    def _shared(self, s: Any) -> Any:
+        """One schedule for all intervals that are equal: a large config has few different ones."""
+        kind: type = type(s)
+        if kind is not schedule or s.nowfun is not None or not isinstance(s.run_every, timedelta):
+            return s
+        return self._intervals.setdefault((s.run_every, s.relative), s)
 
     def _window(self, schedule: object, window: timedelta | None) -> timedelta | None:
         """The window, for a crontab no longer than ``beat_cron_starting_deadline``."""

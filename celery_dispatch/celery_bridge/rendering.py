@@ -64,10 +64,11 @@ def payload_of(occurrence: Occurrence) -> ScheduleEntry:
 
 
 def prepared(occurrence: Occurrence, *, key_prefix: str, node: str, now: datetime) -> ScheduleEntry:
-    """A copy of the payload for one fire; the user's own options stay as they are."""
+    """A copy of the payload for one fire; what the user wrote stays as it is."""
     payload, name = payload_of(occurrence), occurrence.entry.name
     entry: ScheduleEntry = object.__new__(type(payload))
     entry.__dict__.update(payload.__dict__)
+    entry.kwargs = dict(payload.kwargs or {})
     options = entry.options = _options(payload.options, now)
     options.setdefault("task_id", task_id(key_prefix, name, occurrence.due))
     headers = dict(options.get("headers") or {})

@@ -37,7 +37,7 @@ from typing import Any, cast
 from celery import Celery
 from celery.beat import ScheduleEntry
 from celery.utils.saferepr import saferepr
-from kombu.serialization import dumps as serialised
+from kombu.serialization import registry  # type: ignore[attr-defined]
 from kombu.utils import json
 
 from celery_dispatch.celery_bridge.rendering import TaskIds, payload_of, rfc3339, uuid_text
@@ -99,6 +99,8 @@ _HOLES = (
 
 _EACH_TIME = (re.compile(r'"delivery_tag": "([^"]*)"'), re.compile(r'"expiration": "([^"]*)"'))
 
+_SIMPLE_TEXT = re.compile(r"[\w .,:/@-]{,100}", re.ASCII)
+
 _Values = tuple[str, ...]  # as they stand between the quotes of JSON
 
 
@@ -145,7 +147,9 @@ class Stencils:
         self._letters: dict[str, _Letter | ScheduleEntry] = {}  # a payload where it has no shape
         self._shapes: dict[str, _Stencil | None] = {}  # None where no stencil can be cut
         self._limits: dict[str, Any] = {}  # of how arguments are shown
+        self._longest = 0, 0  # the same
         self._tasks: Mapping[str | None, object] = {}  # the registry: it sees what is added
+        self._encode: Callable[[object], str] = _serialised
         self._until = 0.0
         self._tags: list[str] = []
         self._due: tuple[datetime | None, str] = (None, "")
@@ -155,9 +159,7 @@ class Stencils:
         if time.monotonic() > self._until:
             self._shapes.clear()
             self._until = time.monotonic() + _AGE
-            self._tasks = self._app.tasks
-            levels = getattr(self._app.conf, "task_repr_maxlevels", None)  # since Celery 5.7
-            self._limits = {} if levels is None else {"maxlevels": levels}
+            self._look()
         letter = self._letter(occurrence)
         if letter is None:
             return None
@@ -165,6 +167,17 @@ class Stencils:
         if stencil is None or not stencil.proven:
             return None
         return stencil.fill(self._values(letter, occurrence, now, (self._tag(), letter.ttl)))
+
+    def _look(self) -> None:
+        """See what Celery goes by when it builds a message."""
+        app = self._app
+        self._tasks = app.tasks
+        self._longest = app.amqp.argsrepr_maxsize, app.amqp.kwargsrepr_maxsize
+        levels = getattr(app.conf, "task_repr_maxlevels", None)  # since Celery 5.7
+        self._limits = {} if levels is None else {"maxlevels": levels}
+        codec = getattr(registry, "_encoders", {}).get("json")
+        is_kombus = codec is not None and codec.encoder is json.dumps
+        self._encode = json.dumps if is_kombus else _serialised
 
     def learn(self, occurrence: Occurrence, now: datetime, commands: tuple[Command, ...]) -> None:
         """Celery has built this message of ``occurrence`` at ``now``."""
@@ -240,13 +253,11 @@ class Stencils:
         try:
             if task is not None:
                 _check_signature(task, args, kwargs)
-            amqp = self._app.amqp
-            body: str = serialised((args, kwargs, _EMBEDDED), serializer="json")[2]
             words = (
                 _quoted(name),
-                b64encode(body.encode()).decode(),
-                _quoted(self._shown(args or (), amqp.argsrepr_maxsize)),
-                _quoted(self._shown(kwargs, amqp.kwargsrepr_maxsize)),
+                b64encode(self._encode((args, kwargs, _EMBEDDED)).encode()).decode(),
+                _quoted(self._shown(args or (), self._longest[0])),
+                _quoted(self._shown(kwargs, self._longest[1])),
             )
             countdown, expires = map(_span, (options.get("countdown"), options.get("expires")))
         except Exception:  # Celery will say what is wrong with it
@@ -256,7 +267,11 @@ class Stencils:
 
     def _shown(self, value: Any, most: int) -> str:
         """Arguments as Celery shows them to people."""
-        return str(saferepr(value, most, **self._limits) if value else value)
+        if not value or (type(value) is list and all(map(_is_simple, value))):
+            text = repr(value)
+            if len(text) < most:
+                return text
+        return str(saferepr(value, most, **self._limits))
 
 
 # --- what can be prepared -----------------------------------------------------------------------------------
@@ -283,6 +298,19 @@ def _is_plain(value: object) -> bool:
     if type(value) is dict:
         return all(type(key) is str and _is_plain(each) for key, each in value.items())
     return False
+
+
+def _is_simple(value: object) -> bool:
+    """Whether Celery shows it as Python does."""
+    if type(value) is str:
+        return _SIMPLE_TEXT.fullmatch(value) is not None
+    return value is None or type(value) in (int, bool)
+
+
+def _serialised(data: object) -> str:
+    """``data`` as Celery serialises a body, whoever has registered the encoder."""
+    text: str = registry.dumps(data, serializer="json")[2]
+    return text
 
 
 def _check_signature(task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import cast
 
 from celery_dispatch.core.entry import CatchUp, Entry
@@ -30,6 +30,7 @@ from celery_dispatch.core.rows import Pause, pause_end
 __all__ = ["Patience", "Plan", "plan"]
 
 _TICK = timedelta(milliseconds=1)
+_EVER = datetime.min.replace(tzinfo=timezone.utc)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +99,7 @@ def _oldest(entry: Entry, now: datetime, patience: Patience) -> tuple[datetime, 
     if entry.catch_up is CatchUp.NONE:
         limits.append((patience.limit, Skip.LATE))
     if not limits:
-        return datetime.min.replace(tzinfo=now.tzinfo), Skip.LATE
+        return _EVER, Skip.LATE
     age, reason = min(limits, key=lambda limit: limit[0])
     return now - age, reason
 

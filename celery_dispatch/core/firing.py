@@ -113,21 +113,21 @@ class Firing:
 
     def fire(self) -> None:
         """One pass over everything that is due now.  Raises ``StoreError`` and ``FencedError``."""
-        ends = self._clock.monotonic() + _PASS
+        now, ends = self._clock.now(), self._clock.monotonic() + _PASS
         try:
-            batch = self._next_batch(ends)
+            batch = self._next_batch(now, ends)
             while batch and not self.suspicious:
-                batch = self._fire_batch(batch, ends)
+                batch = self._fire_batch(batch, now, ends)
         finally:
             for item in self._waiting:  # it was not its turn
                 self._alarms.ring(item)
             self._waiting.clear()
         self._reckon()
 
-    def _next_batch(self, ends: float) -> list[Bid]:
-        """Claims for what is due, as many as may go out at once; none after ``ends``, monotonic seconds."""
+    def _next_batch(self, now: datetime, ends: float) -> list[Bid]:
+        """Claims for what was due at ``now``, as many as may go out at once; none after ``ends``."""
         began, size, batch = self._clock.monotonic(), 0, list[Bid]()
-        while began < ends and len(batch) < self._batch_size and self._next_waiting():
+        while began < ends and len(batch) < self._batch_size and self._next_waiting(now):
             bid = self._prepare(self._waiting.popleft())
             if bid is not None:
                 batch.append(bid)
@@ -136,23 +136,25 @@ class Firing:
                 break
         return batch
 
-    def _next_waiting(self) -> bool:
+    def _next_waiting(self, now: datetime) -> bool:
         """Whether something is waiting to be prepared; what is due and still open waits."""
         while not self._waiting and not self.suspicious:
-            items = self._timeline.pop_due(self._clock.now(), self._batch_size)
+            items = self._timeline.pop_due(now, self._batch_size)
             if not items:
                 break
             self._popped.extend(items)
             self._waiting.extend(self._ask(items))
         return bool(self._waiting)
 
-    def _fire_batch(self, batch: list[Bid], ends: float) -> list[Bid]:
+    def _fire_batch(self, batch: list[Bid], now: datetime, ends: float) -> list[Bid]:
         """Claim a batch and deal with what became of it; the next batch.
 
         That is prepared while the ledger works, unless messages of this one must be delivered before.
         """
-        began, ahead = self._clock.monotonic(), _Ahead(lambda: self._next_batch(ends))
+        began, ahead = self._clock.monotonic(), _Ahead(lambda: self._next_batch(now, ends))
         one_write = all(bid.claim.intent is None for bid in batch)
+        alarm = self._timeline.next_alarm()
+        more = bool(self._waiting) or (alarm is not None and alarm <= now)
         for bid in batch:
             bid.item.attempt = bid
         claims = [bid.claim for bid in batch]
@@ -160,7 +162,7 @@ class Firing:
             self._alarms.fence,
             claims,
             gate=self._catalog.gate,
-            meanwhile=ahead.prepare if one_write else None,
+            meanwhile=ahead.prepare if one_write and more else None,
         )
         for bid, result in zip(batch, reply.results):
             bid.item.attempt = None

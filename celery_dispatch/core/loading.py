@@ -156,6 +156,7 @@ class Loading:
             self._hold_all(view, unread, self._ledger.read(unread))
         self._report.loading = len(self._pending)
         if self.done:
+            self._pending = {}  # one that was emptied keeps its size
             self._opened = None
             if view.role.fires:
                 self._compare_some(view)

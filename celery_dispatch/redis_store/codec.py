@@ -18,6 +18,7 @@ import json
 import re
 from datetime import datetime, timedelta, timezone
 from json.encoder import encode_basestring_ascii
+from sys import intern
 from typing import Any
 
 from celery_dispatch.core.entry import Cursor
@@ -100,7 +101,7 @@ def decode_cursor(raw: str) -> Cursor | Damaged:
         due, definition, effective_from, revision, fired, skipped, node = plain.groups()
         return Cursor(
             from_ms(int(due)), definition, from_ms(int(effective_from)),
-            int(revision), int(fired), int(skipped), node,
+            int(revision), int(fired), int(skipped), intern(node),
         )  # fmt: skip
     return _decode_any(raw)
 

@@ -13,11 +13,13 @@ import pytest
 from celery import Celery, Task
 from celery.beat import ScheduleEntry
 from celery.signals import before_task_publish
+from celery.utils.saferepr import saferepr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kombu import Exchange, Queue
 
 from celery_dispatch.celery_bridge.outbox import CeleryOutbox
+from celery_dispatch.celery_bridge.stencils import _is_simple
 from celery_dispatch.core.entry import Entry, Occurrence
 from celery_dispatch.core.ports import Command
 from celery_dispatch.errors import EntryError
@@ -342,3 +344,13 @@ def test_no_delivery_tag_is_given_twice(server: Server, queues: set[str]) -> Non
     outbox.close()
     app.close()
     assert len(tags) == len(occurrences)
+
+
+_simple = st.none() | st.booleans() | st.integers() | st.text("abcXYZ019_ .,:/@-", max_size=100)
+
+
+@settings(deadline=None)
+@given(values=st.lists(_simple, min_size=1, max_size=10))
+def test_simple_arguments_are_shown_as_celery_shows_them(values: list[object]) -> None:
+    assert all(map(_is_simple, values))
+    assert repr(values) == saferepr(values, 10_000)

@@ -15,7 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from celery_dispatch.celery_bridge.recurrences import Interval, Recurrences, recurrence_of
-from celery_dispatch.core.recurrence import Nominal, Polled
+from celery_dispatch.core.recurrence import Nominal, Polled, is_polled
 from celery_dispatch.errors import EntryError
 
 UTC = timezone.utc
@@ -193,6 +193,21 @@ def test_crontab_dues_are_those_of_another_cron_library(fields: tuple[str, ...],
     for _ in range(10):
         due = recurrence.following(due, due)
         assert due == next(other)
+
+
+def test_a_crontab_that_is_seconds_late_is_not_asked_whether_it_was_due_since() -> None:
+    recurrence = recurrence_of(crontab("*"), APPS["UTC"])
+    assert isinstance(recurrence, Nominal)
+    recurrence._ask = None  # type: ignore[union-attr,attr-defined]
+    due = datetime(2025, 1, 1, 12, tzinfo=UTC)
+    assert recurrence.latest(due, due + timedelta(seconds=59.999)) is None
+
+
+def test_a_crontab_is_due_within_the_minute_of_an_anchor() -> None:
+    recurrence = recurrence_of(crontab("*"), APPS["UTC"])
+    assert isinstance(recurrence, Nominal)
+    anchor = datetime(2025, 1, 1, 12, 0, 40, tzinfo=UTC)
+    assert recurrence.latest(anchor, anchor + timedelta(seconds=30)) == (anchor + timedelta(seconds=20), 0)
 
 
 @quick
@@ -443,6 +458,13 @@ def test_class_with_its_own_is_due_is_polled_on_the_given_time() -> None:
     assert isinstance(recurrence, Polled)
     assert recurrence.poll(LAST, LAST + timedelta(seconds=2)) == (False, timedelta(seconds=3))
     assert recurrence.poll(LAST, LAST + timedelta(seconds=6)) == (True, timedelta(milliseconds=10))
+
+
+@pytest.mark.parametrize("polled", [True, False])
+def test_whether_a_recurrence_is_polled_is_told_as_isinstance_tells_it(polled: bool) -> None:
+    recurrence = recurrence_of(Window() if polled else crontab("5"), APPS["UTC"])
+    assert is_polled(recurrence) is isinstance(recurrence, Polled) is polled
+    assert isinstance(recurrence, Nominal) is not polled
 
 
 @pytest.mark.parametrize(

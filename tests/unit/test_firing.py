@@ -1,0 +1,119 @@
+"""The order of work on the hot path."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from celery_dispatch.core.entry import Occurrence
+from celery_dispatch.core.timeline import Item
+from celery_dispatch.errors import StoreUnavailable
+from tests.unit.world import Beat, World, catalog, entry, many
+
+
+def log_of(beat: Beat) -> list[str]:
+    """What the node does from now on, a word a step."""
+    log: list[str] = []
+    claim, render, read = beat.ledger.claim, beat.outbox.render, beat.ledger.read
+    reckon = beat.node._alarms.reckon
+
+    def claiming(fence: Any, claims: Any, *, meanwhile: Any = None, **options: Any) -> Any:
+        log.append("claim")
+        reply = claim(fence, claims, meanwhile=meanwhile, **options)
+        log.append("claimed")
+        return reply
+
+    beat.ledger.claim = claiming  # type: ignore[method-assign]
+    beat.outbox.render = lambda one, *, now: (log.append("render"), render(one, now=now))[1]  # type: ignore[method-assign]
+    beat.ledger.read = lambda names: (log.append("read"), read(names))[1]  # type: ignore[method-assign]
+    beat.node._alarms.reckon = lambda item: (log.append("reckon"), reckon(item))[1]  # type: ignore[method-assign]
+    return log
+
+
+def squeezed(log: list[str]) -> list[str]:
+    return [word for before, word in zip(["", *log], log) if word != before]
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_the_next_batch_is_prepared_while_the_ledger_works(world: World) -> None:
+    beat = world.start("a", many(25), batch_size=10)
+    world.run(0.5)
+    log = log_of(beat)
+    world.run(0.6)
+    expected = [
+        "render",
+        "claim",
+        "render",
+        "claimed",
+        "claim",
+        "render",
+        "claimed",
+        "claim",
+        "claimed",
+        "reckon",
+    ]
+    assert squeezed(log) == expected
+
+
+def test_a_prepared_batch_is_not_sent_while_the_outcome_of_the_one_before_is_unknown(world: World) -> None:
+    beat = world.start("a", many(25), batch_size=10)
+    world.run(0.5)
+    claim, sizes = beat.ledger.claim, []
+
+    def unheard(fence: Any, claims: Any, **options: Any) -> Any:
+        reply = claim(fence, claims, **options)
+        sizes.append(len(claims))
+        if len(sizes) == 1:
+            raise StoreUnavailable("the answer was lost")
+        return reply
+
+    beat.ledger.claim = unheard  # type: ignore[method-assign]
+    world.run(0.51)
+    assert sizes == [10]
+    world.run(5)
+    assert world.doubled() == []
+    assert world.missing([f"e{i}" for i in range(25)], world.seconds() - 1) == []
+
+
+def test_what_becomes_due_is_fired_before_all_next_dues_are_reckoned(world: World) -> None:
+    beat = world.start("a", catalog(*many(60, every=10.0).entries.values(), entry("soon", 10.05)))
+    world.run(9.9)
+    reckon, reckoned_before = beat.node._alarms.reckon, []
+    render, reckoned = beat.outbox.render, []
+
+    def slowly(item: Item) -> None:
+        world.clock.advance(0.01)
+        reckoned.append(item)
+        reckon(item)
+
+    def noting(occurrence: Occurrence, *, now: datetime) -> Any:
+        if occurrence.entry.name == "soon":
+            reckoned_before.append(len(reckoned))
+        return render(occurrence, now=now)
+
+    beat.node._alarms.reckon = slowly  # type: ignore[method-assign]
+    beat.outbox.render = noting  # type: ignore[method-assign]
+    world.run(3.0)
+    assert len(reckoned) == 61
+    assert reckoned_before[0] < 15
+
+
+@pytest.mark.parametrize("met", [True, False])
+def test_late_entries_are_asked_for_only_where_another_node_is_met(world: World, met: bool) -> None:
+    beat = world.start("a", many(40), batch_size=5)
+    if met:
+        world.start("b", many(40))
+        world.run(2)
+    world.run(0.5)
+    beat.paused = True
+    world.run(1.8)
+    log = log_of(beat)
+    beat.node.turn()
+    assert ("read" in log[: log.index("reckon")]) is met
+    assert world.doubled() == []
