@@ -6,14 +6,14 @@ import time
 from collections.abc import Callable, Iterator
 from statistics import median
 
-from benchmarks.figures import Burst, Sample
+from benchmarks.figures import Burst, Sample, accounted
 from benchmarks.ground import QUEUE, Beats
 from benchmarks.lab import Lab, Step, curve_of
 from benchmarks.queues import OnRedis, watch
 from benchmarks.results import Change
 from benchmarks.schedules import Group
 from benchmarks.storm import period
-from benchmarks.watching import names_of
+from benchmarks.watching import occurrences_of
 
 __all__ = ["steps"]
 
@@ -71,8 +71,7 @@ def _storm(beats: Beats, entries: int, every: float, happen: Callable[[], object
             f"the storm was too slow: {samples[-1].length:,} of {entries:,} when it was to end"
         )
     time.sleep(_SETTLE)
-    names = names_of(beats.redis, QUEUE)
-    twice = len(names) - len(set(names))
+    _, twice = accounted(occurrences_of(beats.redis, QUEUE), due)
     return Burst.of(samples, due=due, wanted=entries), twice, curve_of(samples, due), marks
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import median
 
-__all__ = ["Burst", "Ratio", "Sample", "Spread", "arrivals", "longest_pause"]
+__all__ = ["Burst", "Ratio", "Sample", "Spread", "accounted", "arrivals", "longest_pause"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,3 +124,13 @@ def arrivals(samples: Iterable[Sample], count: int) -> list[float]:
     for sample in samples:
         found.extend([sample.at] * (min(count, sample.length) - len(found)))
     return found
+
+
+def accounted(occurrences: Sequence[tuple[str, int]], due: float) -> tuple[int, int]:
+    """How many entries have a message for ``due`` (seconds), and how many messages repeat another one.
+
+    An occurrence is its entry and its due in ms; messages that an earlier storm was late with are no repeats.
+    """
+    known = set(occurrences)
+    of_due = sum(1 for _, at in known if at == round(1000 * due))
+    return of_due, len(occurrences) - len(known)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator
-from datetime import datetime
 from math import log
 
 from benchmarks.figures import arrivals
@@ -50,7 +49,7 @@ def _stream(lab: Lab, rate: float, seconds: float) -> Iterator[Steady]:
         took = samples[-1].at - began
         at = arrivals(samples, samples[-1].length)
         sent = occurrences_of(beats.redis, QUEUE)
-        lags = sorted(arrived - _seconds(due) for arrived, (_, due) in zip(at, sent))
+        lags = sorted(arrived - due / 1000 for arrived, (_, due) in zip(at, sent))
         yield Steady(
             entries=entries,
             wanted=rate,
@@ -64,7 +63,3 @@ def _stream(lab: Lab, rate: float, seconds: float) -> Iterator[Steady]:
             redis_cpu=cpu[1] / took,
             lags=[(float(percent), percentile(lags, percent)) for percent in _PERCENTS],
         )
-
-
-def _seconds(due: str) -> float:
-    return datetime.fromisoformat(due.replace("Z", "+00:00")).timestamp()

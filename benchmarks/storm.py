@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
 from benchmarks.bare import bare_rate
-from benchmarks.figures import Burst
+from benchmarks.figures import Burst, accounted
 from benchmarks.ground import QUEUE, Beats
 from benchmarks.lab import Lab, Step, curve_of
 from benchmarks.peers import LONGEST_START, peer_storm
@@ -21,7 +21,7 @@ from benchmarks.products import OURS, REDBEAT, STOCK, Product
 from benchmarks.queues import OnRedis, watch
 from benchmarks.results import Storm
 from benchmarks.schedules import Group
-from benchmarks.watching import cpu_seconds, names_of
+from benchmarks.watching import cpu_seconds, occurrences_of
 
 __all__ = ["Extent", "period", "steps"]
 
@@ -123,7 +123,7 @@ def measured(beats: Beats, kind: str, nodes: int, entries: int, *, due: float, b
     samples = watch(OnRedis(beats), wanted=entries, until=due + bound)
     time.sleep(_AFTER)
     cpu = sum(map(cpu_seconds, pids)) - before
-    names = names_of(beats.redis, QUEUE)
+    distinct, twice = accounted(occurrences_of(beats.redis, QUEUE), due)
     bare = bare_rate(beats.redis, beats.url)
     beats.redis.unlink(QUEUE)
     return Storm(
@@ -132,8 +132,8 @@ def measured(beats: Beats, kind: str, nodes: int, entries: int, *, due: float, b
         nodes=nodes,
         entries=entries,
         burst=Burst.of(samples, due=due, wanted=entries),
-        distinct=len(set(names)),
-        twice=len(names) - len(set(names)),
+        distinct=distinct,
+        twice=twice,
         cpu=cpu,
         bare=bare,
         curve=curve_of(samples, due),

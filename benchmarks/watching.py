@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import redis
 
 from benchmarks.figures import Sample
 
-__all__ = ["cpu_seconds", "names_of", "occurrences_of", "resident_bytes", "watched"]
+__all__ = ["cpu_seconds", "occurrences_of", "resident_bytes", "watched"]
 
 _SAMPLE = """
 local time = redis.call('TIME')
@@ -45,19 +46,15 @@ def messages(client: redis.Redis, queue: str) -> Iterator[bytes]:
         yield from reversed(page)
 
 
-def names_of(client: redis.Redis, queue: str) -> list[str]:
-    """The entries that the messages on ``queue`` are of: each has its name as its first argument."""
-    return [found.group(1).decode() for raw in messages(client, queue) if (found := _NAME.search(raw))]
-
-
-def occurrences_of(client: redis.Redis, queue: str) -> list[tuple[str, str]]:
-    """Entry and ``dispatch_due`` of each message on ``queue``, in the order in which they were pushed."""
+def occurrences_of(client: redis.Redis, queue: str) -> list[tuple[str, int]]:
+    """Entry and due (ms) of each message on ``queue``, in the order in which they were pushed."""
     found = []
     for raw in messages(client, queue):
         name, due = _NAME.search(raw), _DUE.search(raw)
         if name is None or due is None:
             raise AssertionError(f"not a message of ours: {raw[:300]!r}")
-        found.append((name.group(1).decode(), due.group(1).decode()))
+        at = datetime.fromisoformat(due.group(1).decode().replace("Z", "+00:00"))
+        found.append((name.group(1).decode(), round(1000 * at.timestamp())))
     return found
 
 

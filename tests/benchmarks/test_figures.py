@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from benchmarks.figures import Burst, Ratio, Sample, Spread, arrivals, longest_pause
+from benchmarks.figures import Burst, Ratio, Sample, Spread, accounted, arrivals, longest_pause
 
 
 def samples(*pairs: tuple[float, int]) -> list[Sample]:
@@ -83,3 +83,12 @@ def test_a_message_arrived_with_the_first_sample_that_has_it() -> None:
 
 def test_messages_that_no_sample_shows_have_no_arrival() -> None:
     assert arrivals(samples((1.0, 1)), 4) == [1.0]
+
+
+def test_a_message_that_an_earlier_storm_was_late_with_is_no_repeat() -> None:
+    found = [("a", 10_000), ("a", 5_000), ("b", 5_000), ("c", 10_000)]
+    assert accounted(found, 10.0) == (2, 0)
+
+
+def test_the_same_occurrence_on_two_messages_is_a_repeat() -> None:
+    assert accounted([("a", 10_000), ("a", 10_000), ("b", 10_000)], 10.0) == (2, 1)
