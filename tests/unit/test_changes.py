@@ -321,6 +321,26 @@ def test_an_entry_that_cannot_be_scheduled_is_reported_and_stops_no_other(
     assert not any("bad" in beat.report.snapshot()["errors"] for beat in beats)
 
 
+def test_an_entry_whose_row_cannot_be_read_is_not_fired_until_it_can(world: World, people: People) -> None:
+    beat = world.start("a", catalog(entry("config")))
+    row = people.define("job", FAST)
+    world.run(1.2)
+    cursor = cursor_of(world, "job")
+    later = replace(row, version=row.version + 1)
+    world.store.rows["job"] = Damaged("nonsense", "a test")
+    world.store.cursors["job"] = replace(cursor, change=later.version, revision=cursor.revision + 1)
+    broken = world.seconds()
+    world.run(2)
+    assert last(world, "job") <= broken
+    assert "cannot be read" in beat.report.snapshot()["errors"]["job"]
+    assert last(world, "config") > broken
+    assert cursor_of(world, "job").change == later.version
+    world.store.rows["job"] = later
+    world.run(11)
+    assert last(world, "job") > world.seconds() - 0.6
+    assert beat.report.snapshot()["errors"] == {}
+
+
 # --- losses -------------------------------------------------------------------------------------------------
 
 
