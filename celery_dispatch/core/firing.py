@@ -343,8 +343,9 @@ class Firing:
         elif stored is None or is_behind(stored, item.cursor):
             self.suspicious = True
         else:
+            passed = stored.due >= item.due  # which it has not where an occurrence was given back
             item.cursor = stored
-            if not self._conflicts(item):
+            if passed and not self._conflicts(item):
                 self._alarms.well(item)  # somebody could fire it
 
 

@@ -49,7 +49,7 @@ def _recurrence(description: dict[str, Any]) -> object:
 
 
 def _entry(name: str, item: dict[str, Any]) -> dict[str, Any]:
-    odd = {"lazy": BeatLazyFunc(_locked), "unserialisable": object()}
+    odd = {"lazy": BeatLazyFunc(os.getpid), "locked": BeatLazyFunc(_locked), "unserialisable": object()}
     args = (name, odd[item["odd"]]) if "odd" in item else (name,)
     known = {key: value for key, value in item.items() if key != "odd"}
     return {"task": "drill.record", "args": args, **known, "schedule": _recurrence(item["schedule"])}

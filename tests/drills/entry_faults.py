@@ -21,7 +21,7 @@ SPOILT = {**every(19), "spoilt": Spec(Every(1), {"queue": "spoilt"})}
 #: The last one has an argument that JSON has no word for.
 UNSERIALISABLE = {**every(19), "odd": Spec(Every(1), odd="unserialisable")}
 #: The last two have arguments that the owner's own code makes when they are fired.
-LAZY = {**every(18), **{f"lazy-{number}": Spec(Every(1), odd="lazy") for number in range(2)}}
+LAZY = {**every(18), **{f"lazy-{number}": Spec(Every(1), odd="locked") for number in range(2)}}
 
 _QUIET = 400  # ms after a due: nothing is on its way
 _SHOWN = 10.0  # seconds until a node's word about an entry can be read

@@ -14,6 +14,7 @@ from tests.drills import (
     entry_faults,
     ground,
     hostile_faults,
+    live_faults,
     loss_faults,
     node_faults,
     outer_faults,
@@ -119,12 +120,12 @@ _ONE_WRITE = (
     Fault("lost-reply", "replies to claims lost", outer_faults.lost_replies, proxied=True),
     Fault(
         "lost-reply-retried",
-        "the same, retry_on_timeout",
+        "replies lost, retry_on_timeout",
         outer_faults.lost_replies,
         proxied=True,
         settings={"broker_transport_options": _RETRIES},
     ),
-    Fault("late-reply", "the same, until it times out", outer_faults.late_replies, proxied=True),
+    Fault("late-reply", "replies to claims never end", outer_faults.late_replies, proxied=True),
     Fault("kill-two", "two of three SIGKILLed", node_faults.kill_two),
     Fault("kill-in-turn", "SIGKILL seven times", node_faults.kill_in_turn),
     Fault("clock-ahead", "one clock +30 s", clock_faults.clock_ahead),
@@ -177,6 +178,7 @@ _ENTRIES = (
     Fault(
         "hostile-rows", "nonsense in every key", hostile_faults.hostile_rows, entries=hostile_faults.ENTRIES
     ),
+    Fault("live-changes", "changed live; SIGSTOP, SIGKILL", live_faults.changed_live),
     Fault("wrong-types", "each key a string in turn", hostile_faults.wrong_types),
 )
 
@@ -188,7 +190,12 @@ _REDIS = (
     Fault("redis-down", "Redis down 10 s (AOF)", outer_faults.redis_down),
     Fault("redis-kill", "Redis SIGKILLed 5 times (AOF)", outer_faults.redis_killed),
     Fault("redis-pause", "Redis SIGSTOPped 10 s", outer_faults.redis_paused),
-    Fault("redis-everysec", "the same, everysec", loss_faults.redis_killed_everysec, ground.everysec),
+    Fault(
+        "redis-everysec",
+        "Redis SIGKILLed 5 times (everysec)",
+        loss_faults.redis_killed_everysec,
+        ground.everysec,
+    ),
     Fault("redis-old", "Redis back from an old RDB", loss_faults.redis_old, ground.snapshots),
     Fault(
         "redis-old-config",

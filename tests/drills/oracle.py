@@ -22,7 +22,18 @@ from zoneinfo import ZoneInfo
 
 from cronsim import CronSim
 
-__all__ = ["Cron", "Era", "Every", "Occurrence", "Rule", "Schedule", "dues", "expected", "expected_of"]
+__all__ = [
+    "Clock",
+    "Cron",
+    "Era",
+    "Every",
+    "Occurrence",
+    "Rule",
+    "Schedule",
+    "dues",
+    "expected",
+    "expected_of",
+]
 
 Occurrence = tuple[str, int]
 
@@ -70,7 +81,20 @@ class Cron:
             yield round(instant.timestamp() * 1000)
 
 
-Rule = Union[Every, Cron]
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """Whenever the seconds since 1970 are a multiple of ``step``, whatever came before."""
+
+    step: int
+
+    def after(self, anchor: int) -> Iterator[int]:
+        due = anchor - anchor % (1000 * self.step)
+        while True:
+            due += 1000 * self.step
+            yield due
+
+
+Rule = Union[Every, Cron, Clock]
 Schedule = Mapping[str, Rule]
 
 

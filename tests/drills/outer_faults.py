@@ -13,6 +13,8 @@ from tests.drills.node_faults import flickering, handover
 from tests.drills.process import wait_until
 from tests.drills.stage import Stage
 
+_PATIENCE = 2.5  # seconds; a client's is over after 2
+
 
 def cut_deaf(stage: Stage) -> None:
     _cut(stage, "deaf", 1.2 * stage.lease)
@@ -89,6 +91,8 @@ def lost_replies(stage: Stage, *, silently: bool = False) -> None:
             cable.drop_reply(after=b"drill.record", silently=silently)  # only a claim carries messages
             wait_until(lambda: cable.dropped == wanted, 10, why=lambda: "a claim went by")  # noqa: B023
             stage.note(f"a reply to node-{number} was dropped")
+        if silently:
+            stage.run_on(_PATIENCE)
     stage.run_on(3)
 
 

@@ -19,6 +19,7 @@ from tests.drills.report import (
     markdown,
     measured,
     servers_of,
+    summary,
 )
 from tests.drills.scene import scene_of
 from tests.drills.stage import Outcome
@@ -38,7 +39,7 @@ th:first-child, td:first-child, .product {{ text-align: left }}
 section {{ margin-top: 2.5rem }} img {{ width: 100% }} pre {{ white-space: pre-wrap; font-size: 12px }}
 </style>
 <h1>What each fault costs</h1>
-<p>{measured}</p>
+<p>{measured}<br>{summary}</p>
 <div style="overflow-x: auto"><table>{head}{body}</table></div>
 {sections}
 </html>
@@ -89,6 +90,7 @@ def page(rows: Sequence[Row]) -> str:
     ]
     return _PAGE.format(
         measured=escape(measured(servers_of(rows))),
+        summary=escape(summary(rows)),
         head=f"<tr>{''.join(f'<th>{escape(head)}</th>' for head in heads)}</tr>",
         body="\n".join(_line(row, columns, with_product=has_products(rows)) for row in rows),
         sections="\n".join(map(_section, rows)),

@@ -20,7 +20,7 @@ class Spec:
     dispatch: Mapping[str, object] = field(default_factory=dict)
     plain: bool = False  #: the interval is given as a number, not as a timedelta
     task: str = "drill.record"
-    odd: str = ""  #: an argument that is ``lazy`` or ``unserialisable``
+    odd: str = ""  #: an argument that is ``lazy``, ``locked`` (which takes its time) or ``unserialisable``
 
     def item(self) -> dict[str, object]:
         found: dict[str, object] = {"schedule": self._schedule(), "task": self.task}

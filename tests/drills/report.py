@@ -28,6 +28,7 @@ __all__ = [
     "markdown",
     "measured",
     "servers_of",
+    "summary",
     "table",
 ]
 
@@ -127,6 +128,14 @@ FIGURES = (
     Figure("bound", "allowed", lambda it: float(it.bound)),
     Figure("stall", "stall", lambda it: float(it.stall)),
 )
+_SUMMED = {
+    "expected": "occurrences were due",
+    "lost": "lost",
+    "doubled_other_id": "doubled",
+    "doubled_same_id": "repeated under the same task id",
+    "excused": "excused",
+    "early": "early",
+}
 _WITHOUT_COLUMN = ("arrived", "disordered")  # in the JSON alone
 
 
@@ -213,7 +222,16 @@ def markdown(rows: Sequence[Row]) -> str:
         verdict = "pass" if row.passed else "FAIL" if row.counts else "fail"
         line = [row.fault.title, *product, *cells, verdict]
         lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |")
-    return "\n".join([measured(servers_of(rows)), "", *lines]) + "\n"
+    return "\n".join([measured(servers_of(rows)), summary(rows), "", *lines]) + "\n"
+
+
+def summary(rows: Sequence[Row]) -> str:
+    """What our own rows come to, in a sentence."""
+    ours = [row for row in rows if row.counts]
+    seen = [row.outcome for row in ours if row.outcome is not None]
+    sums = {figure.key: sum(map(figure.of, seen)) for figure in FIGURES if figure.key in _SUMMED}
+    counts = ", ".join(f"{sums[key]:,} {words}" for key, words in _SUMMED.items())
+    return f"{sum(row.passed for row in ours)} of {len(ours)} drills passed; {counts}."
 
 
 def measured(servers: Iterable[str]) -> str:

@@ -118,7 +118,7 @@ def soak(stage: Stage, console: Console, *, seconds: float, seed: int) -> list[S
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
-    console = Console(highlight=False)
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
     logs = Path(tempfile.mkdtemp(prefix="soak-"))
     console.print(
         f"seed {options.seed}, {options.entries} entries, {options.minutes:g} minutes; logs: {logs}"

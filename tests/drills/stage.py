@@ -104,6 +104,7 @@ class Stage:
         self.events: list[tuple[int, str]] = []
         self.complaints: list[str] = []
         self.excused: set[Occurrence] = set()
+        self.elsewhere: set[str] = set()  # entries that the fault itself judges
         self.bounds: dict[str, float] = {}  # of entries that a fault befell themselves; ms
         self.anchor = self.lag_from = 0
         self.struck: tuple[int, int] | None = None
@@ -112,7 +113,7 @@ class Stage:
     @property
     def in_two_steps(self) -> bool:
         """Whether there is a moment between the claim of a message and its arrival."""
-        lazy = any(spec.odd == "lazy" for spec in self.entries.values())
+        lazy = any(spec.odd in ("lazy", "locked") for spec in self.entries.values())
         return self.ground.broker is not None or bool(self.user_code) or lazy
 
     @property
@@ -219,10 +220,16 @@ class Stage:
         self.note(f"the config of {switch.beat} is in force since {switch.since}, written at {switch.seen}")
         return switch.since
 
-    def excuse(self, low: int, high: int, *, names: Collection[str] | None = None) -> None:
-        """Let what is due in ``[low, high]`` be lost or doubled: all of it, or that of ``names``."""
+    def excuse(
+        self, low: int, high: int, *, names: Collection[str] | None = None, missing: bool = False
+    ) -> None:
+        """Let what is due in ``[low, high]`` be lost or doubled: all of it, or that of ``names``.
+
+        ``missing``: only what has not arrived yet.
+        """
         grid = expected_of(self.eras(), until=high, excused=self.excused)
-        found = [it for it in grid if it[1] >= low]
+        arrived = {(it.entry, it.due) for it in self.collector.arrivals} if missing else set()
+        found = [it for it in grid if it[1] >= low and it not in arrived]
         self.excused.update(it for it in found if names is None or it[0] in names)
 
     def wait_for_server(self, timeout: float = 30.0) -> None:
@@ -286,7 +293,7 @@ class Stage:
         return tuple(released.get(it.beat, self.cluster.release).era(it.since) for it in switches)
 
     def _judge(self, end: int) -> Verdict:
-        history = self.collector.arrivals
+        history = [it for it in self.collector.arrivals if it.entry not in self.elsewhere]
         return judge_eras(
             self.eras(), history, until=end, lag_from=self.lag_from, excused=self.excused, apart=self.bounds
         )

@@ -62,8 +62,13 @@ class _Run:
         return peer_stage(self.product, self.fault, ground, directory, settings=settings)
 
 
-def drill(stage: Stage, fault: Fault, *, watch: Callable[[Stage], None] = lambda stage: None) -> Outcome:
-    """Run one fault on a fresh pool and judge what arrived; ``watch`` is told of the stage at once."""
+def drill(
+    stage: Stage, fault: Fault, *, haste: float = 0, watch: Callable[[Stage], None] = lambda stage: None
+) -> Outcome:
+    """Run one fault on a fresh pool and judge what arrived.
+
+    ``haste`` is what a busy machine may add to the bound, in ms; ``watch`` is told of the stage at once.
+    """
     with stage:
         watch(stage)
         stage.begin()
@@ -71,6 +76,7 @@ def drill(stage: Stage, fault: Fault, *, watch: Callable[[Stage], None] = lambda
             fault.strike(stage)
         stage.run_on(stage.calm)
         stage.note("end of what is judged")
+        stage.bound += haste
         return stage.finish()
 
 
@@ -101,8 +107,7 @@ def _rows(runs: Sequence[_Run], options: argparse.Namespace, console: Console, l
         try:
             for run in runs:
                 progress.begin(run.row.title)
-                directory, settings = logs / run.row.name, dict(options.set)
-                rows.append(_row(run, directory, settings, kind=options.server, progress=progress))
+                rows.append(_row(run, logs / run.row.name, options, progress))
                 progress.end(rows[-1], events=_events(rows[-1]) if options.events else ())
         except KeyboardInterrupt:
             console.print(f"interrupted; {len(runs) - len(rows)} drills are missing", style="red")
@@ -117,15 +122,16 @@ def _runs(faults: Sequence[Fault], *, with_peers: bool) -> Iterator[_Run]:
             yield from (_Run(fault, product) for product in PRODUCTS if fault.name in product.faults)
 
 
-def _row(run: _Run, directory: Path, settings: Mapping[str, object], *, kind: str, progress: Progress) -> Row:
+def _row(run: _Run, directory: Path, options: argparse.Namespace, progress: Progress) -> Row:
     directory.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     row = run.row
     try:
-        with run.fault.ground(directory, kind) as ground:
+        with run.fault.ground(directory, options.server) as ground:
             row = replace(row, servers=ground.software())
-            stage = run.stage(ground, directory, settings)
-            row = replace(row, outcome=drill(stage, run.fault, watch=progress.watch))
+            stage = run.stage(ground, directory, dict(options.set))
+            outcome = drill(stage, run.fault, haste=options.haste, watch=progress.watch)
+            row = replace(row, outcome=outcome)
     except (AssertionError, pytest.fail.Exception, pytest.skip.Exception) as wrong:
         row = replace(row, error=f"the drill did not come to its end: {wrong}")
     return replace(row, seconds=time.monotonic() - began)
@@ -156,6 +162,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--server", choices=KINDS, default=program_kind(), help="the dispatch Redis (default: %(default)s)"
     )
+    parser.add_argument("--haste", type=float, default=0, help="ms that a busy machine may add to a bound")
     parser.add_argument("--peers", action="store_true", help="stock beat and RedBeat too")
     parser.add_argument(
         "--set",

@@ -69,6 +69,13 @@ def test_the_markdown_table_has_a_line_for_each_row_and_says_how_it_ended() -> N
     assert {line.count("|") for line in text.splitlines() if line.startswith("|")} == {len(heads) + 1}
 
 
+def test_what_our_own_rows_come_to_is_said_in_a_sentence() -> None:
+    assert markdown([GOOD, BAD, BROKEN, PEER]).splitlines()[1] == (
+        "1 of 3 drills passed; 20 occurrences were due, 2 lost, 0 doubled, "
+        "0 repeated under the same task id, 0 excused, 0 early."
+    )
+
+
 def test_products_are_named_only_where_there_are_others() -> None:
     assert "product" not in cells(markdown([GOOD]), "fault")
     lines = [line for line in markdown([GOOD, PEER]).splitlines() if FAULTS["kill"].title in line]

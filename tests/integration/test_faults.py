@@ -17,6 +17,7 @@ from celery_dispatch.redis_store.keys import Keys
 from tests.drills.clocks import faketime
 from tests.drills.faults import FAULTS, POINTS, VARIANTS
 from tests.drills.ground import Ground
+from tests.drills.table import drill as run
 from tests.programs import is_ci
 from tests.servers import KINDS, leaked_keys
 
@@ -25,6 +26,8 @@ HASTE = 400.0  # ms that a busy machine may add to a bound; less than a handover
 CALM = 1.5  # seconds
 AT_A_TIME = 4
 STAYS = ("_kombu.*", "drill:*")
+
+pytestmark = pytest.mark.timeout(300)  # a test may wait for the drills that were begun before its own
 
 _CLOCKS = pytest.mark.skipif(faketime() is None and not is_ci(), reason="libfaketime is not installed")
 
@@ -65,12 +68,8 @@ def drill(name: str, directory: Path, kind: str) -> list[str]:
     """Run one drill to its end; what is wrong, with what happened when and the logs."""
     fault = {**FAULTS, **POINTS, **VARIANTS}[name]
     with fault.ground(directory, kind) as ground:
-        with fault.stage(ground, directory, settings=SHORT, calm=CALM) as stage:
-            stage.begin()
-            fault.strike(stage)
-            stage.run_on(CALM)
-            stage.bound += HASTE
-            outcome = stage.finish()
+        stage = fault.stage(ground, directory, settings=SHORT, calm=CALM)
+        outcome = run(stage, fault, haste=HASTE)
         problems = [*outcome.problems, *leaked(ground)]
         return [*problems, *map(str, outcome.events), stage.cluster.logs()] if problems else []
 

@@ -333,6 +333,28 @@ def test_an_entry_whose_queue_stays_full_is_tried_with_backoff_and_reported_once
     assert world.missing(["e0"], world.seconds() - 0.1) == []
 
 
+@PATHS
+def test_owner_and_standby_of_a_message_that_cannot_be_made_both_try_with_growing_pauses(
+    world: World, path: tuple[bool, bool], caplog: pytest.LogCaptureFixture
+) -> None:
+    beats = three(world, path)
+    tries = []
+    for beat in beats:
+        beat.outbox.failing["e1"] = "the lock is taken"
+        render = beat.outbox.render
+
+        def spy(occurrence: Any, *, now: Any, render: Any = render) -> Any:
+            tries.extend([now] if occurrence.entry.name == "e1" else [])
+            return render(occurrence, now=now)
+
+        beat.outbox.render = spy  # type: ignore[method-assign]
+    with caplog.at_level(logging.WARNING):
+        world.run(40)
+    assert caplog.text.count("'e1' cannot be fired") == 2
+    assert "can be fired again" not in caplog.text
+    assert len(tries) < 30
+
+
 def test_what_was_taken_over_waits_for_a_full_queue(world: World) -> None:
     beats = three(world, OTHER_BROKER)
     at(beats[0], "ledger.claim", lambda: world.kill("a"), before=False)
