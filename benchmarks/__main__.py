@@ -6,6 +6,7 @@ Every step is a run of its own with a Redis of its own; one that fails is report
 from __future__ import annotations
 
 import argparse
+import math
 import signal
 import sys
 import tempfile
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(stderr=True)
     steps = planned(options.cases or list(CASES), quick=options.quick)
     directory = (options.logs or Path(tempfile.mkdtemp(prefix="bench-"))).resolve()
-    results = measure(steps, directory, console)
+    results = measure(steps, directory, console, longest=60 * options.minutes)
     out = Console(width=None if sys.stdout.isatty() else 140)
     for grid in grids(results):
         out.print(grid.rich())
@@ -42,8 +43,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if results.troubles else 0
 
 
-def measure(steps: Sequence[Step], directory: Path, console: Console) -> Results:
-    """Carry out ``steps``, one after the other; after an interrupt, those that were over."""
+def measure(
+    steps: Sequence[Step], directory: Path, console: Console, *, longest: float = math.inf
+) -> Results:
+    """Carry out ``steps``, one after the other; after an interrupt, those that were over.
+
+    A step that would not be over within ``longest`` seconds in all is left out.
+    """
     results = Results()
     began = time.monotonic()
     with Progress(console, [step.seconds for step in steps]) as progress:
@@ -51,7 +57,9 @@ def measure(steps: Sequence[Step], directory: Path, console: Console) -> Results
         try:
             for step in steps:
                 progress.begin(step.title)
-                results.add_trouble(step.title, _carried_out(step, lab, results))
+                fits = time.monotonic() - began + step.seconds <= longest
+                trouble = _carried_out(step, lab, results) if fits else "left out: the time is up"
+                results.add_trouble(step.title, trouble)
                 progress.end(results.troubles.get(step.title, ""))
         except KeyboardInterrupt:
             results.troubles["all"] = "interrupted: what follows is missing"
@@ -74,6 +82,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     listed = ", ".join(CASES)
     parser.add_argument("cases", nargs="*", type=_case, metavar="case", help=f"some of {listed}")
     parser.add_argument("--quick", action="store_true", help="small storms, in two minutes")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="leave out what would take longer")
     parser.add_argument("--out", type=Path, help="write JSON, Markdown and plots to this directory")
     parser.add_argument("--logs", type=Path, help="keep the processes' logs here")
     return parser.parse_args(arguments)

@@ -10,15 +10,14 @@ from benchmarks.lab import Step
 __all__ = ["CASES", "planned"]
 
 _FULL = storm.Extent(
-    rounds=((100, 3), (1_000, 3), (5_000, 3), (20_000, 1), (100_000, 1)),
+    rounds=((100, 2), (1_000, 3), (5_000, 2), (20_000, 1), (100_000, 1)),
     bound=10.0,
     most=100_000,
     nodes=(1, 2, 4),
-    crontabs=(1_000, 5_000, 20_000, 100_000, 100_000),
+    crontabs=(1_000, 20_000, 100_000, 100_000),
+    storms=2,
 )
-_QUICK = storm.Extent(
-    rounds=((1_000, 1), (5_000, 1)), bound=5.0, most=5_000, nodes=(2,), crontabs=(), storms=2
-)
+_QUICK = storm.Extent(rounds=((1_000, 1), (5_000, 1)), bound=3.0, most=5_000, nodes=(), crontabs=(), storms=2)
 
 #: By name: the steps of a case, told whether they are to be quick.
 CASES: dict[str, Callable[[bool], Iterable[Step]]] = {
@@ -26,7 +25,7 @@ CASES: dict[str, Callable[[bool], Iterable[Step]]] = {
     "steady": lambda quick: steady.steps(1_000 if quick else 5_000, 5 if quick else 30),
     "rest": lambda quick: rest.steps(5_000 if quick else 100_000, 5 if quick else 30),
     "changes": lambda quick: () if quick else changes.steps(100_000),
-    "two-steps": lambda quick: () if quick else two_steps.steps(1_000, 3),
+    "two-steps": lambda quick: () if quick else two_steps.steps(1_000, 2),
 }
 
 

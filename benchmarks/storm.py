@@ -148,7 +148,7 @@ def _of_crontabs(sizes: Sequence[int]) -> Step:
     title = f"storms of {', '.join(f'{size:,}' for size in sizes)} crontabs"
     return Step(
         title,
-        30 + 45 + 60 * len(sizes) + sum(set(sizes)) / 2_500,
+        35 + 60 * len(sizes) + sum(set(sizes)) / 2_500,
         lambda lab: _crontab_storms(lab, sizes),
     )
 
