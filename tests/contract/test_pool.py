@@ -68,7 +68,7 @@ def test_a_node_that_knows_the_epoch_is_not_told_the_members_again(world: World,
 
 def test_what_people_want_to_see_changes_without_a_new_epoch(world: World, beat: Beat) -> None:
     first = settle(world, beat("a"))
-    odd = {"lag": {"p50": None, "max": 0.25}, "errors": {"é 😀": "\u2028"}, "deep": [[{}]]}
+    odd = {"lag": {"p50": None, "max": 0.25}, "errors": {"é 😀": "\"ß\""}, "empty": {}}
     second = world.pool.heartbeat(beat("a", info=odd), known_epoch=first.epoch)
 
     assert second.epoch == first.epoch
