@@ -11,7 +11,16 @@ from typing import Any
 import click
 from celery.bin.base import handle_preload_options
 
-from celery_dispatch.manage import cli_changing, cli_doctor, cli_reading, cli_shadow
+from celery_dispatch.manage import (
+    cli_changing,
+    cli_controls,
+    cli_doctor,
+    cli_files,
+    cli_import,
+    cli_reading,
+    cli_schedules,
+    cli_shadow,
+)
 
 __all__ = ["dispatch"]
 
@@ -44,6 +53,20 @@ for _command in (
     cli_reading.next_,
     cli_reading.health,
     cli_shadow.shadow,
+    cli_schedules.list_,
+    cli_schedules.preview,
+    cli_schedules.add,
+    cli_schedules.edit,
+    cli_schedules.remove,
+    cli_controls.pause,
+    cli_controls.resume,
+    cli_controls.run,
+    cli_controls.backfill,
+    cli_files.apply,
+    cli_files.export,
+    cli_files.backup,
+    cli_files.restore,
+    cli_import.import_,
     cli_changing.drain,
     cli_changing.undrain,
     cli_changing.adopt,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import redis
@@ -12,6 +13,7 @@ from celery.beat import ScheduleEntry
 from celery.schedules import crontab, schedule
 from kombu.utils.imports import symbol_by_name
 
+from celery_dispatch.celery_bridge.definitions import Definitions
 from celery_dispatch.celery_bridge.entries import catalog_of
 from celery_dispatch.celery_bridge.facets import facets_of
 from celery_dispatch.celery_bridge.identity import identity_of
@@ -25,6 +27,7 @@ from celery_dispatch.manage.doctor.rows import read_damaged_rows
 from celery_dispatch.manage.doctor.server import read_server
 from celery_dispatch.manage.operations import Sources
 from celery_dispatch.manage.reports import Sketch
+from celery_dispatch.manage.run_time import told_by
 from celery_dispatch.manage.words import duration
 from celery_dispatch.metrics import check_available
 from celery_dispatch.redis_store.client import redis_client, same_server
@@ -33,6 +36,7 @@ from celery_dispatch.redis_store.intents import RedisIntents
 from celery_dispatch.redis_store.keys import Keys
 from celery_dispatch.redis_store.ledger import RedisLedger
 from celery_dispatch.redis_store.pool import RedisPool
+from celery_dispatch.redis_store.rows import RedisRows
 
 __all__ = ["identity", "open_client", "open_consulted", "open_pool", "open_sources", "sketch_of"]
 
@@ -103,6 +107,7 @@ def _sources(app: Celery, config: Config, catalog: Catalog, client: redis.Redis)
         patience=config.lease_ttl + config.handover_delay,
         sketch=sketch_of,
         identity=identity_of(app, shadow=config.shadow),
+        look=partial(told_by, RedisRows(client, keys), Definitions(app, config)),
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from celery_dispatch.celery_bridge.schedule_codec import to_json
 from celery_dispatch.core.entry import Cursor, Entry, Fence
 from celery_dispatch.core.ports import Damaged
+from celery_dispatch.core.rows import Pause
 from celery_dispatch.errors import EntryError
 from celery_dispatch.manage.controls import Adoption, Drained
 from celery_dispatch.manage.health import Health
@@ -122,6 +123,7 @@ def entry_document(detail: EntryDetail) -> Document:
         "catch_up_window": window.total_seconds() if window is not None else None,
         "asked": dict(entry.asked) if entry is not None else None,
         "cursor": _cursor(detail.cursor),
+        "paused": _pause(detail.pause),
         "damaged": detail.stored.raw if isinstance(detail.stored, Damaged) else None,
         "next": dues_document(detail.dues),
     }
@@ -226,6 +228,12 @@ def _recurrence(entry: Entry | None) -> Document | None:
         return to_json(getattr(entry.payload, "schedule", None)) if entry is not None else None
     except EntryError:
         return None
+
+
+def _pause(pause: Pause | None) -> Document | None:
+    if pause is None:
+        return None
+    return {"at": _time(pause.since), "note": pause.note, "author": pause.author}
 
 
 def _cursor(cursor: Cursor | None) -> Document | None:

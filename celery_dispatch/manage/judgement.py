@@ -10,6 +10,7 @@ from functools import cached_property
 from celery_dispatch.core.entry import Catalog, Cursor, Entry, Fence
 from celery_dispatch.core.ports import Damaged, Stored
 from celery_dispatch.core.recurrence import Nominal
+from celery_dispatch.core.rows import Pause
 from celery_dispatch.errors import EntryError
 from celery_dispatch.manage.reports import EntryReport, EntryState, PoolReport, Sketch
 from celery_dispatch.manage.words import duration
@@ -23,6 +24,7 @@ _AHEAD = timedelta(seconds=1)  # how far a cursor may seem to be in the future
 class Bench:
     """Judges entries against one reading of the pool.
 
+    ``pause`` tells the pause that holds for an entry.
     ``pool.now`` is Redis's time before the cursors were read, ``later`` after it; see ``operations``.
     """
 
@@ -31,6 +33,7 @@ class Bench:
     catalog: Catalog
     patience: timedelta
     sketch: Callable[[Entry], Sketch]
+    pause: Callable[[str], Pause | None] = lambda name: None
 
     @cached_property
     def errors(self) -> Mapping[str, str]:
@@ -114,6 +117,8 @@ class Bench:
         polled = not isinstance(entry.recurrence, Nominal)
         if entry.has_fired_all(stored) or (next_due is None and not polled):
             return EntryState.COMPLETED, None
+        if self.pause(known.name) is not None:
+            return EntryState.PAUSED, None
         if next_due is None:
             return EntryState.POLLED if known.owner is not None else EntryState.WAITING, None
         fires_at = entry.fires_at(next_due)

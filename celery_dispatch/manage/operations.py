@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from fnmatch import fnmatchcase
@@ -39,6 +39,7 @@ from celery_dispatch.manage.reports import (
     Sketch,
     StatusReport,
 )
+from celery_dispatch.manage.run_time import Told, nothing_told
 from celery_dispatch.redis_store.codec import printable
 
 __all__ = [
@@ -61,7 +62,8 @@ class Sources:
     """Where the operations read, put together by whoever starts them.
 
     ``patience`` is lease and handover together: an entry later than that is overdue.  ``sketch`` puts an
-    entry of the catalog into words.  ``identity`` names the app and its broker.
+    entry of the catalog into words.  ``identity`` names the app and its broker.  ``look`` lays what was said
+    at run time over the catalog, all of it or that of some names.
     """
 
     pool: Pool
@@ -71,6 +73,7 @@ class Sources:
     patience: timedelta
     sketch: Callable[[Entry], Sketch]
     identity: str = ""
+    look: Callable[[Catalog, Sequence[str] | None], Told] = nothing_told
     ring: Ring = field(default_factory=Ring)
 
 
@@ -117,7 +120,7 @@ def read_status(sources: Sources) -> StatusReport:
 def judged(sources: Sources, pool: PoolReport) -> Iterator[EntryReport]:
     """Every entry that the config at hand or the ledger knows, by name."""
     rows, bench = _read_rows(sources, pool)
-    for name in _names(sources, rows):
+    for name in _names(bench.catalog, rows):
         yield bench.judge(name, rows.get(name))
 
 
@@ -131,7 +134,7 @@ def read_entries(sources: Sources, wanted: EntryFilter) -> EntryList:
     """The entries that the filter asks for, by name; those without a row and tombstones included."""
     pool = read_pool(sources.pool, sources.ring)
     rows, bench = _read_rows(sources, pool)
-    names = _names(sources, rows)
+    names = _names(bench.catalog, rows)
     matching = [
         name for name in names if _is_named(name, wanted.name) and _is_near(name, wanted.node, pool.ranks)
     ]
@@ -147,16 +150,17 @@ def read_entries(sources: Sources, wanted: EntryFilter) -> EntryList:
 
 def _read_rows(sources: Sources, pool: PoolReport) -> tuple[dict[str, Stored], Bench]:
     rows = dict(_scan(sources.ledger))
-    return rows, _bench(sources, pool)
+    return rows, _bench(sources, sources.look(sources.catalog, None), pool)
 
 
-def _bench(sources: Sources, pool: PoolReport) -> Bench:
+def _bench(sources: Sources, told: Told, pool: PoolReport) -> Bench:
     return Bench(
         pool=pool,
         later=pool.now + timedelta(seconds=time.monotonic() - pool.asked),
-        catalog=sources.catalog,
+        catalog=told.catalog,
         patience=sources.patience,
         sketch=sources.sketch,
+        pause=told.pause,
     )
 
 
@@ -169,8 +173,8 @@ def _scan(ledger: Ledger) -> Iterator[tuple[str, Stored]]:
             return
 
 
-def _names(sources: Sources, rows: Iterable[str]) -> list[str]:
-    return sorted({*sources.catalog.entries, *sources.catalog.broken, *rows})
+def _names(catalog: Catalog, rows: Iterable[str]) -> list[str]:
+    return sorted({*catalog.entries, *catalog.broken, *rows})
 
 
 def _is_named(name: str, pattern: str | None) -> bool:
@@ -202,15 +206,17 @@ def read_entry(sources: Sources, name: str, *, dues: int = 5) -> EntryDetail | N
     """Everything of one entry, or ``None`` if neither this config nor the ledger knows it."""
     pool = read_pool(sources.pool, sources.ring)
     stored = sources.ledger.read([name])[0]
-    if stored is None and name not in sources.catalog:
+    told = sources.look(sources.catalog, [name])
+    if stored is None and name not in told.catalog:
         return None
-    bench = _bench(sources, pool)
+    bench = _bench(sources, told, pool)
     return EntryDetail(
         report=bench.judge(name, stored),
-        entry=sources.catalog.entries.get(name),
+        entry=told.catalog.entries.get(name),
         stored=stored,
         dues=_dues(bench, name, stored, dues),
         writer=stored.node if isinstance(stored, Cursor) else None,
+        pause=told.pause(name),
     )
 
 

@@ -79,8 +79,15 @@ def errors_shown(as_json: bool) -> Iterator[None]:
 
     Meanwhile the log of this package is silent: what it would say is part of the answer.
     """
-    from celery_dispatch.errors import ConfigError, StoreRefused, StoreUnavailable
+    from celery_dispatch.errors import (
+        ConfigError,
+        EntryError,
+        ScheduleError,
+        StoreRefused,
+        StoreUnavailable,
+    )
     from celery_dispatch.manage.controls import ControlError
+    from celery_dispatch.manage.words import sentence
 
     log = logging.getLogger("celery_dispatch")
     level = log.level
@@ -91,6 +98,10 @@ def errors_shown(as_json: bool) -> Iterator[None]:
         _fail(as_json, WRONG, *error.args)
     except ControlError as error:
         _fail(as_json, WRONG, str(error), error.cure)
+    except ScheduleError as error:
+        _fail(as_json, WRONG, str(error), "Nothing was written.")
+    except EntryError as error:
+        _fail(as_json, USAGE, sentence(str(error)), "Nothing was written.")
     except ConfigError as error:
         _fail(as_json, USAGE, str(error), "Correct the configuration of the app.")
     except StoreRefused as error:

@@ -102,6 +102,10 @@ def _definition(detail: EntryDetail) -> Iterable[tuple[str, Text]]:
 
 def _place(detail: EntryDetail) -> Iterable[tuple[str, Text]]:
     report, cursor = detail.report, detail.cursor
+    if detail.pause is not None:
+        pause = detail.pause
+        said = [f"since {clock_time(pause.since)}", pause.author and f"by {pause.author}", pause.note]
+        yield "paused", Text(printable(", ".join(filter(None, said))), style="yellow")
     yield "owner", Text(report.owner or "nobody")
     yield "standby", Text(report.standby or "nobody")
     yield "fired", Text(f"{report.fired:,}, skipped {report.skipped:,}")

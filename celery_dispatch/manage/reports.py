@@ -14,6 +14,7 @@ from enum import Enum
 from celery_dispatch.core.entry import Cursor, Entry, Fence
 from celery_dispatch.core.ports import Stored
 from celery_dispatch.core.ring import Ranks
+from celery_dispatch.core.rows import Pause
 
 __all__ = [
     "Dues",
@@ -151,6 +152,7 @@ class EntryState(Enum):
     SCHEDULED = "scheduled"  #: its next due is to come, and a node owns it
     DUE = "due"  #: its due has come, and the handover is not over yet
     OVERDUE = "overdue"  #: nobody fired it within lease and handover
+    PAUSED = "paused"  #: somebody paused it: what it is due for is passed over
     COMPLETED = "completed"  #: nothing is left to fire, by its schedule, end or count
     WAITING = "waiting"  #: no node owns it
     POLLED = "polled"  #: its schedule cannot tell the next due
@@ -232,6 +234,7 @@ class EntryDetail:
     stored: Stored
     dues: Dues
     writer: str | None = None
+    pause: Pause | None = None
 
     @property
     def cursor(self) -> Cursor | None:

@@ -88,4 +88,4 @@ def listed(names: Sequence[str], most: int = _NAMED) -> str:
 
 def sentence(text: str) -> str:
     """``text`` with its full stop."""
-    return text if text.endswith(".") else f"{text}."
+    return text if text.endswith((".", "?")) else f"{text}."

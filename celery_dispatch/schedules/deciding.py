@@ -15,7 +15,7 @@ from celery_dispatch.core.rows import Pause, Row
 from celery_dispatch.errors import NameTaken, ScheduleError, UnknownSchedule
 from celery_dispatch.schedules.editing import change_of
 from celery_dispatch.schedules.reading import Found
-from celery_dispatch.schedules.values import Coming
+from celery_dispatch.schedules.values import Coming, Paused
 
 __all__ = [
     "check_known",
@@ -40,7 +40,14 @@ def coming(
     return tuple(Coming(one.due, one.fires_at) for one in next_ones)
 
 
-def created(found: Found, now: datetime, text: str, *, last_due: datetime | None = None) -> Change:
+def created(
+    found: Found,
+    now: datetime,
+    text: str,
+    *,
+    last_due: datetime | None = None,
+    begins_paused: Paused | None = None,
+) -> Change:
     """The change that creates a schedule; raises ``NameTaken``."""
     if found.in_config:
         raise NameTaken(
@@ -49,7 +56,9 @@ def created(found: Found, now: datetime, text: str, *, last_due: datetime | None
         )
     if found.is_known:
         raise NameTaken(f"There is a schedule {found.name!r} already. Use update(), or another name.")
-    return replace(change_of(found, now), definition=text, pause=None, created=now, anchor=last_due)
+    said = begins_paused
+    pause = None if said is None else Pause(whole_ms(said.at), None, said.note, said.author)
+    return replace(change_of(found, now), definition=text, pause=pause, created=now, anchor=last_due)
 
 
 def check_known(found: Found) -> None:

@@ -103,6 +103,17 @@ class Schedules:
             return None
         return Paused(row.pause.since, row.pause.note, row.pause.author)
 
+    def checked(
+        self, name: str, definition: Mapping[str, Any], *, allow_unknown_task: bool = False
+    ) -> dict[str, Any]:
+        """The definition as ``create`` would store it, so that equal ones are equal; writes nothing.
+
+        Raises ``EntryError`` for what ``create`` would refuse.
+        """
+        text = self._written.text(name, definition, allow_unknown_task=allow_unknown_task)
+        found: dict[str, Any] = json.loads(text)
+        return found
+
     # --- changing -------------------------------------------------------------------------------------------
 
     def create(
@@ -116,10 +127,11 @@ class Schedules:
         options: Mapping[str, Any] | None = None,
         dispatch: Mapping[str, Any] | None = None,
         last_due: datetime | None = None,
+        begins_paused: Paused | None = None,
         allow_unknown_task: bool = False,
     ) -> Schedule:
         """Create a schedule; it is first due after now, or after ``last_due`` where it moves in from
-        elsewhere.
+        elsewhere, and paused where that is given.
 
         ``schedule`` is a number of seconds, a timedelta, a schedule object or its document; ``dispatch``
         holds the policies.  Raises ``NameTaken``; ``EntryError`` also for a task that the app does not have,
@@ -131,7 +143,7 @@ class Schedules:
         text = self._written.text(name, item, allow_unknown_task=allow_unknown_task, begins=begins)
 
         def decide(found: Found, now: datetime) -> Change:
-            return created(found, now, text, last_due=last_due)
+            return created(found, now, text, last_due=last_due, begins_paused=begins_paused)
 
         self._editing.edit(name, decide)
         return self.get(name)

@@ -16,7 +16,16 @@ from tests.servers import leaked_keys
 MakeCluster = Callable[..., Cluster]
 
 #: Queues and bindings, the drills' own lists, and the pool of the test that has another prefix.
-_ALLOWED = ("celery", "celery\x06*", "taken", "_kombu.*", "unacked*", "drill:*", *Keys("shop").permanent)
+_ALLOWED = (
+    "celery",
+    "redbeat:*",
+    "celery\x06*",
+    "taken",
+    "_kombu.*",
+    "unacked*",
+    "drill:*",
+    *Keys("shop").permanent,
+)
 
 _CLUSTERS = pytest.StashKey[list[Cluster]]()
 

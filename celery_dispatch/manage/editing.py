@@ -1,0 +1,68 @@
+"""An entry changed field by field, and looked at before it exists."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from celery_dispatch.manage.asked_for import Asked, changed
+from celery_dispatch.manage.controls import ControlError
+from celery_dispatch.schedules import Coming, Schedule, Schedules
+
+__all__ = ["Preview", "edited", "previewed"]
+
+_FIELDS = ("task", "schedule", "args", "kwargs", "options", "dispatch")
+_EMPTY: dict[str, Any] = {"args": [], "kwargs": {}, "options": {}, "dispatch": {}}
+
+
+@dataclass(frozen=True, slots=True)
+class Preview:
+    """The next occurrences: when each is due, and when it is fired, which jitter makes later."""
+
+    name: str | None
+    occurrences: tuple[tuple[datetime, datetime], ...]
+
+
+def edited(
+    schedules: Schedules, name: str, asked: Asked, *, version: int | None, allow_unknown_task: bool
+) -> Schedule:
+    """The schedule after the change, which is made of what was read and of nothing newer."""
+    if asked.changes_nothing:
+        raise ControlError("There is nothing to change.", "Give what is to be, such as --every 30.")
+    before = schedules.get(name)
+    wanted = changed(before.definition or {}, asked)
+    changes = {
+        field: wanted.get(field, _EMPTY.get(field))
+        for field in _FIELDS
+        if wanted.get(field) != (before.definition or {}).get(field)
+    }
+    unknown = sorted(wanted.keys() - set(_FIELDS))
+    if unknown:
+        raise ControlError(f"An entry has no field {unknown[0]!r}.", f"Its fields are {', '.join(_FIELDS)}.")
+    if not changes:
+        return before
+    return schedules.update(
+        name,
+        version=before.version if version is None else version,
+        allow_unknown_task=allow_unknown_task,
+        **changes,
+    )
+
+
+def previewed(schedules: Schedules, name: str | None, asked: Asked, *, count: int) -> Preview:
+    """The next ``count`` occurrences of the entry ``name``, or of what is asked for."""
+    if asked.changes_nothing and name is not None:
+        return _preview(name, schedules.preview(name, count=count))
+    before = schedules.get(name).definition if name is not None else {"task": "preview"}
+    wanted = changed(before or {}, asked)
+    if "schedule" not in wanted:
+        raise ControlError(
+            "There is nothing to look at.", "Give the NAME of an entry, or a schedule such as --every 30."
+        )
+    return _preview(name, schedules.preview(wanted, count=count, name=name or "preview"))
+
+
+def _preview(name: str | None, coming: Iterable[Coming]) -> Preview:
+    return Preview(name, tuple((one.due, one.fires_at) for one in coming))

@@ -1,0 +1,95 @@
+"""What was said at run time, laid over the config of the app at hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from celery_dispatch.celery_bridge.definitions import Definitions
+from celery_dispatch.core.catalog import LiveCatalog
+from celery_dispatch.core.entry import Catalog
+from celery_dispatch.core.ports import Damaged, Rows
+from celery_dispatch.core.rows import ALL, Pause, Row
+from celery_dispatch.errors import EntryError
+
+__all__ = ["Told", "nothing_told", "told_by"]
+
+_PAGE = 1000
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """The entries of the config and those created at run time, and the pause that holds for one now.
+
+    The fingerprint is the config's: what is said at run time is no part of it.
+    """
+
+    catalog: Catalog
+    pause: Callable[[str], Pause | None]
+
+
+def nothing_told(config: Catalog, names: Sequence[str] | None = None) -> Told:
+    """The config alone."""
+    return Told(config, lambda name: None)
+
+
+def told_by(
+    rows: Rows, definitions: Definitions, config: Catalog, names: Sequence[str] | None = None
+) -> Told:
+    """The config with all rows, or with those of ``names``.  Raises ``StoreError``."""
+    live = LiveCatalog(config, lambda name, text: definitions.entry(name, json.loads(text)))
+    found = _all(rows) if names is None else zip([ALL, *names], rows.read([ALL, *names]))
+    defined = []
+    for name, row in found:
+        live.put(name, row)
+        if name != ALL and name not in config and (name in live or isinstance(row, Damaged)):
+            defined.append(name)
+
+    def error(name: str) -> str | None:
+        try:
+            live.entry(name)
+        except EntryError as wrong:
+            return str(wrong)
+        return None
+
+    def pause(name: str) -> Pause | None:
+        row = live.row(name)
+        return row.pause if row is not None and row.is_paused else live.halt if live.is_halted else None
+
+    entries = _Lazy([*config.entries, *defined], live.get)
+    return Told(Catalog(config.fingerprint, entries, _Lazy([*config.broken, *defined], error)), pause)
+
+
+def _all(rows: Rows) -> Iterator[tuple[str, Row | Damaged | None]]:
+    position = 0
+    while True:
+        position, page = rows.scan(position, _PAGE)
+        yield from page
+        if position == 0:
+            return
+
+
+class _Lazy(Mapping[str, _T]):
+    """What ``make`` gives for each of ``names``, made when it is asked for.
+
+    Where that is ``None``, only the name is there.
+    """
+
+    def __init__(self, names: Sequence[str], make: Callable[[str], _T | None]) -> None:
+        self._names = dict.fromkeys(names)
+        self._make = make
+
+    def __getitem__(self, name: str) -> _T:
+        value = self._make(name) if name in self._names else None
+        if value is None:
+            raise KeyError(name)
+        return value
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)

@@ -1,0 +1,1 @@
+"""Stores of other schedulers, written by those schedulers themselves."""

@@ -1,0 +1,77 @@
+"""The options of add and edit, as parts of a definition."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from celery_dispatch.manage.asked_for import Asked, changed, labels_of
+from celery_dispatch.manage.controls import ControlError
+
+TICK = {
+    "task": "proj.tick",
+    "schedule": {"kind": "interval", "every": 10},
+    "options": {"queue": "q", "headers": {"tenant": 7}},
+}
+
+
+@pytest.mark.parametrize(
+    ("asked", "schedule"),
+    [
+        (Asked(every=30), {"kind": "interval", "every": 30}),
+        (Asked(cron="0/10 * * * * *"), {"kind": "cron", "expression": "0/10 * * * * *"}),
+        (
+            Asked(crontab="*/5 8 * * mon-fri", timezone="Europe/Paris"),
+            {
+                "kind": "crontab", "minute": "*/5", "hour": "8", "day_of_month": "*", "month_of_year": "*",
+                "day_of_week": "mon-fri", "timezone": "Europe/Paris",
+            },
+        ),
+        (Asked(at="2030-01-01T00:00:00Z"), {"kind": "at", "moment": "2030-01-01T00:00:00Z"}),
+        (Asked(rrule="FREQ=DAILY"), {"kind": "rrule", "rule": "FREQ=DAILY"}),
+        (Asked(schedule='{"kind": "moon"}'), {"kind": "moon"}),
+    ],
+)  # fmt: skip
+def test_each_way_to_write_a_schedule(asked: Asked, schedule: dict[str, Any]) -> None:
+    assert changed({}, asked) == {"schedule": schedule}
+
+
+def test_what_is_not_asked_for_stays_and_the_original_is_untouched() -> None:
+    wanted = changed(TICK, Asked(sets=("options.headers.tenant=8", "dispatch.description=For all")))
+    assert wanted == {
+        **TICK,
+        "options": {"queue": "q", "headers": {"tenant": 8}},
+        "dispatch": {"description": "For all"},
+    }
+    assert TICK["options"] == {"queue": "q", "headers": {"tenant": 7}}
+
+
+def test_a_field_can_be_taken_away_and_what_is_empty_goes_with_it() -> None:
+    assert changed({**TICK, "options": {"queue": "q"}}, Asked(unsets=("options.queue",))) == {
+        "task": "proj.tick",
+        "schedule": {"kind": "interval", "every": 10},
+    }
+
+
+@pytest.mark.parametrize(
+    ("asked", "what"),
+    [
+        (Asked(every=1, cron="* * * * *"), "More than one schedule"),
+        (Asked(crontab="* * *"), "has 3 fields"),
+        (Asked(args='{"a": 1}'), "is not an array"),
+        (Asked(kwargs="[1"), "is no JSON"),
+        (Asked(sets=("queue",)), "is no KEY=VALUE"),
+        (Asked(sets=("task.deeper=1",)), "task holds 'proj.tick', and nothing below it"),
+        (Asked(unsets=("options.priority",)), "it has no such field"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_with_a_cure(asked: Asked, what: str) -> None:
+    with pytest.raises(ControlError) as caught:
+        changed(TICK, asked)
+    assert what in str(caught.value)
+    assert caught.value.cure
+
+
+def test_labels_are_json_or_text() -> None:
+    assert labels_of(["team=billing", "tier=1", "on=true"]) == {"team": "billing", "tier": 1, "on": True}
