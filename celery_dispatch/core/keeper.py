@@ -4,6 +4,9 @@ It has a connection of its own and does nothing but heartbeats: one an interval,
 changed the pool, and a last word on the way out.  Everything reaches it through one ``SimpleQueue``, whose
 ``put`` may be called from a signal handler that interrupted the same ``put``: no lock can be held by the
 thread that a handler runs on.
+
+Only the thread and its waits need a clock of this host.  What is done between two waits is ``beat()`` and
+``leave()``, which a simulation calls at the instants that it chooses.
 """
 
 from __future__ import annotations
@@ -19,13 +22,13 @@ from celery_dispatch.core.pool import Membership
 from celery_dispatch.core.ports import Listener
 from celery_dispatch.errors import StoreError
 
-__all__ = ["Keeper"]
+__all__ = ["GATHER", "GOODBYE", "Keeper"]
 
 logger = logging.getLogger(__name__)
 
 _BACKOFF = 0.5  # seconds between tries while the store does not answer
-_GATHER = 0.02  # seconds between two heartbeats at least, so that changes are taken together
-_GOODBYE = 3.0  # seconds that ``stop`` waits for the last word
+GATHER = 0.02  # seconds between two heartbeats at least, so that changes are taken together
+GOODBYE = 3.0  # seconds that ``stop`` waits for the last word
 _REMIND = 30.0  # seconds between log lines about one outage
 
 _WAKE, _STOP = "wake", "stop"
@@ -65,7 +68,7 @@ class Keeper:
         """Leave the pool and end; waits for it a bounded time.  Idempotent, safe in a signal handler."""
         self._inbox.put(_STOP)
         if self._thread.is_alive():
-            self._thread.join(_GOODBYE)
+            self._thread.join(GOODBYE)
         self._listener.stop()
 
     def wake(self) -> None:
@@ -75,15 +78,15 @@ class Keeper:
     def _run(self) -> None:
         delay = 0.0
         while not self._wait(delay):
-            delay = self._beat()
-        self._leave()
+            delay = self.beat()
+        self.leave()
 
     def _wait(self, delay: float) -> bool:
         """Whether to stop; else returns when a heartbeat is due, or soon after a wake."""
         began = time.monotonic()
         woken = False
         while True:
-            left = (_GATHER if woken else delay) - (time.monotonic() - began)
+            left = (GATHER if woken else delay) - (time.monotonic() - began)
             try:
                 word = self._inbox.get(timeout=max(left, 0.0))
             except Empty:
@@ -92,8 +95,8 @@ class Keeper:
                 return True
             woken = True
 
-    def _beat(self) -> float:
-        """One heartbeat; seconds until the next."""
+    def beat(self) -> float:
+        """One heartbeat; seconds until the next.  Never raises."""
         try:
             changed = self._membership.beat()
         except StoreError as error:
@@ -110,7 +113,7 @@ class Keeper:
         self.outage, self._failing_for = None, 0.0
         if changed:
             self._on_view()
-        return _GATHER if self._membership.unsettled else self._interval
+        return GATHER if self._membership.unsettled else self._interval
 
     def _complain(self, error: StoreError) -> None:
         if self.outage is None or self._failing_for >= _REMIND:
@@ -121,7 +124,8 @@ class Keeper:
             self._failing_for = 0.0
         self.outage = str(error)
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
+        """Give the lease up.  Never raises: a lost goodbye costs the others one lease."""
         try:
             self._membership.leave()
         except StoreError as error:

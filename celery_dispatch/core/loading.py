@@ -84,6 +84,7 @@ class Loading:
         for name in catalog.config_names:
             self._enter(name)
         self._mine = bytes([OTHER]) * SLOTS
+        self._inherited: list[str] = []  # what this node is the owner of only until the ring is a new one
         self._opened: Fence | None = None  # it came into force just before this node began to load for it
         self._pending: dict[str, bool] = {}  # name → whether its cursor must be read even if it is held
         self._damaged: set[str] = set()
@@ -108,6 +109,9 @@ class Loading:
             if again or view.mine[slot] != self._mine[slot]:
                 for name in names:
                     self._pending[name] = must_read or self._pending.get(name, False)
+        for name in self._inherited:  # whose rank may be the one before
+            self._pending.setdefault(name, False)
+        self._inherited.clear()
         self._mine = view.mine
 
     def inherit(self, view: View) -> None:
@@ -119,6 +123,7 @@ class Loading:
         for item in self._timeline if view.gone else ():
             if item.rank == STANDBY and view.ranks.owner(item.entry.name) in view.gone:
                 self._alarms.re_rank(item, OWNER)
+                self._inherited.append(item.entry.name)
             if self._clock.monotonic() > until:
                 break
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
@@ -68,7 +69,7 @@ def test_a_node_that_knows_the_epoch_is_not_told_the_members_again(world: World,
 
 def test_what_people_want_to_see_changes_without_a_new_epoch(world: World, beat: Beat) -> None:
     first = settle(world, beat("a"))
-    odd = {"lag": {"p50": None, "max": 0.25}, "errors": {"é 😀": "\"ß\""}, "empty": {}}
+    odd = {"lag": {"p50": None, "max": 0.25}, "errors": {"é 😀": '"ß"'}, "empty": {}}
     second = world.pool.heartbeat(beat("a", info=odd), known_epoch=first.epoch)
 
     assert second.epoch == first.epoch
@@ -148,6 +149,19 @@ def test_a_lease_that_ran_out_is_trimmed_by_the_next_heartbeat(world: World, bea
 
     assert after.epoch != before.epoch
     assert [member.id for member in after.members or ()] == ["a"]
+
+
+def test_the_clock_of_a_nodes_host_decides_nothing(
+    world: World, beat: Beat, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settle(world, beat("a"))
+    here = time.time()
+    for wrong_by in (3600.0, -3600.0):
+        monkeypatch.setattr(time, "time", lambda wrong_by=wrong_by: here + wrong_by)
+        world.pool.heartbeat(beat("b"), known_epoch=None)
+
+    assert list(members(world)) == ["a", "b"]
+    assert all(member.lease_end - world.now() <= LEASE for member in members(world).values())
 
 
 def test_a_late_node_that_nobody_trimmed_renews_as_the_same_member(world: World, beat: Beat) -> None:

@@ -1,4 +1,4 @@
-"""``python -m tests.simulation SEED [--shrink] [--trace]`` and ``python -m tests.simulation --seeds 0:1000``."""
+"""Run one seed or plan (SEED, or the name of a file), or many seeds."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ def _many(seeds: range, most: int, *, small: bool) -> int:
                 break
     took = time.monotonic() - began
     _console.print(
-        f"{hours:,.0f} hours of {seed + 1 - seeds.start} seeds in {took:.1f} s ({hours / took:,.0f} hours a second), "
-        f"{fired:,} occurrences fired, {failed} seeds failed"
+        f"{hours:,.0f} hours of {seed + 1 - seeds.start} seeds in {took:.1f} s "
+        f"({hours / took:,.0f} hours a second), {fired:,} occurrences fired, {failed} seeds failed"
     )
     return bool(failed)
 
@@ -63,8 +63,8 @@ def _print(outcome: Outcome, *, trace: bool) -> None:
         _console.print("\n".join(outcome.trace), markup=False)
     if not outcome.wrong:
         _console.print(
-            f"seed {plan.seed}: nothing wrong in {outcome.hours:.2f} hours, {outcome.fired} fired, {outcome.repeated} "
-            f"repeated, {outcome.switches} configs, {outcome.recoveries} losses"
+            f"seed {plan.seed}: nothing wrong in {outcome.hours:.2f} hours, {outcome.fired} fired, "
+            f"{outcome.repeated} repeated, {outcome.switches} configs, {outcome.recoveries} losses"
         )
         return
     _console.print(f"seed {plan.seed}: {outcome.wrong[0]}", markup=False)

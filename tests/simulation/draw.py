@@ -1,8 +1,8 @@
 """Draws a plan from a seed.
 
 Two kinds: *dense* ones, minutes with the default settings and entries due every few seconds, in which faults
-meet each other; and *long* ones, days with entries due every few minutes to hours and a fault now and then,
-in which time itself is what may go wrong.
+meet each other; and *long* ones, weeks with slow settings, entries due every few hours and a fault now and
+then, in which time itself is what may go wrong.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ class _Drawing:
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self.random = random = Random(seed)
-        self.long = seed % 4 == 0
+        self.long = seed % 10 == 0
         self.settings = self._settings()
-        self.length = random.uniform(20, 90) * 3600 if self.long else random.uniform(40, 180)
+        self.length = random.uniform(100, 700) * 3600 if self.long else random.uniform(40, 180)
         self.configs = self._configs()
         self.live: list[str] = []  # as far as one can know beforehand
         self.started = dict.fromkeys("abcdefgh", 0)
@@ -82,7 +82,7 @@ class _Drawing:
         """When something happens: anywhere, and often close upon something else."""
         settle = 3 * self.settings.interval
         at = 0.0
-        for _ in range(self.random.randint(1, 10)):
+        for _ in range(self.random.randint(1, 20 if self.long else 10)):
             if at and self.random.random() < 0.5:
                 at = min(at + self.random.expovariate(1 / self.settings.interval), self.length)
             else:
@@ -91,13 +91,13 @@ class _Drawing:
 
     def _settings(self) -> Settings:
         random = self.random
-        scale = random.choice([5.0, 10.0]) if self.long else random.choice([1.0, 1.0, 1.0, 0.5])
+        scale = 150.0 if self.long else random.choice([1.0, 1.0, 1.0, 0.5])
         return Settings(
             interval=2.0 * scale,
             lease=10.0 * scale,
             handover=0.5 * scale,
             same_store=random.random() < 0.65,
-            wakes=random.random() < 0.7,
+            wakes=self.long or random.random() < 0.7,
         )
 
     # --- configs --------------------------------------------------------------------------------------------
@@ -110,7 +110,7 @@ class _Drawing:
 
     def _spec(self, name: str, edition: int = 0) -> Spec:
         random = self.random
-        every = [600.0, 3600.0, 7200.0, 86400.0] if self.long else [0.7, 1.0, 2.0, 5.0, 30.0]
+        every = [3600.0, 7200.0, 43200.0, 86400.0] if self.long else [0.7, 1.0, 2.0, 5.0, 30.0]
         return Spec(
             name,
             random.choice(every),
@@ -150,9 +150,9 @@ class _Drawing:
     def _span(self) -> float:
         """A while: shorter than a handover, than a lease, or longer."""
         settings = self.settings
-        return self.random.choice([settings.handover, settings.interval, settings.lease]) * self.random.uniform(
-            0.3, 2.5
-        )
+        return self.random.choice(
+            [settings.handover, settings.interval, settings.lease]
+        ) * self.random.uniform(0.3, 2.5)
 
     # --- what may happen ------------------------------------------------------------------------------------
 

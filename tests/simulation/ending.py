@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 
 from celery_dispatch.core.entry import Cursor
 from celery_dispatch.core.pool import View
+from celery_dispatch.core.ports import Damaged
 from celery_dispatch.core.ring import OWNER, STANDBY
 from celery_dispatch.testing import MemoryStore
 from tests.simulation.grid import TICK
@@ -16,6 +17,7 @@ from tests.simulation.witness import Witness
 
 __all__ = ["ending"]
 
+_UNDER_WAY = 1.0  # seconds that an occurrence may take from its due to the broker
 _PUNCTUAL = 0.25  # seconds of lag that a healthy pool may have here, where turns may begin late
 
 
@@ -27,10 +29,13 @@ def ending(plan: Plan, store: MemoryStore, witness: Witness) -> Iterator[str]:
     if store.recovery:
         yield f"the pool still recovers: {store.recovery} waits for {sorted(store.recovery_names)}"
         return
-    for occurrence in witness.owed:
-        yield f"{occurrence} was claimed and never sent"
-    if store.intents:
-        yield f"intents are still open: {sorted(store.intents)[:3]}"
+    lately = store.now() - timedelta(seconds=_UNDER_WAY)
+    for name, due in witness.owed:
+        if due < lately:
+            yield f"{name} {due} was claimed and never sent"
+    for intent in store.intents.values():
+        if isinstance(intent, Damaged) or intent.since < lately:
+            yield f"an intent is still open: {intent}"
     fence = store.fence
     if fence is None or not any(process.catalog.fingerprint == fence.config for process in live):
         yield f"no live node runs the config in force, {fence}"
@@ -48,7 +53,10 @@ def _agreement(store: MemoryStore, live: list[Process]) -> Iterator[str]:
         yield f"the pool has the members {sorted(store.members)}, and {sorted(names)} live"
     for process in live:
         view = process.membership.view
-        if view is None or (view.fence, view.members and {m.id for m in view.members}) != (store.fence, names):
+        if view is None or (view.fence, view.members and {m.id for m in view.members}) != (
+            store.fence,
+            names,
+        ):
             yield f"{process.name} does not see the pool as it is: {view and view.fence}"
 
 

@@ -13,7 +13,7 @@ from celery_dispatch.core.entry import Cursor
 from celery_dispatch.core.ports import Intent
 from tests.simulation.history import Harms, Loss
 from tests.simulation.loop import Loop
-from tests.simulation.plan import Plan
+from tests.simulation.plan import Event, Plan
 from tests.simulation.process import Process
 
 if TYPE_CHECKING:
@@ -22,6 +22,19 @@ if TYPE_CHECKING:
 __all__ = ["Excuses"]
 
 _ANCHOR_WINDOW = 60.0  # seconds after a switch in which a name is new
+_OF_ONE_NODE = (
+    "start",
+    "stop",
+    "kill",
+    "pause",
+    "cut",
+    "deaf",
+    "flaky",
+    "point",
+    "nobroker",
+    "drain",
+    "undrain",
+)
 
 
 class Excuses:
@@ -36,18 +49,19 @@ class Excuses:
         losses: Sequence[Loss],
         processes: Sequence[Process],
         best: dict[str, Cursor],
+        events: Sequence[Event],
     ) -> None:
         settings = plan.settings
         self._lease, self._same_store = settings.lease, settings.same_store
         self._while = 3 * settings.lease + 3 * settings.interval
         self._loop, self._harms, self._losses = loop, harms, losses
-        self._processes, self._best = processes, best
+        self._processes, self._best, self._events = processes, best, events
         self.resets: list[tuple[str, float]] = []  # entry, and when a person reset its cursor
 
     def repetition(self, occurrence: tuple[str, datetime], last: Push) -> bool:
         """The store lost what nobody knew; or the broker is another one, and somebody was harmed."""
         now = self._loop.now
-        if not self._same_store and self._harms.to_any(last.at - self._while, now):
+        if not self._same_store and self._broke_off(last.at - self._while, now):
             return True
         if any(name == occurrence[0] and at >= last.at for name, at in self.resets):
             return True
@@ -58,12 +72,36 @@ class Excuses:
             if loss.at >= last.at
         )
 
+    def _broke_off(self, since: float, until: float) -> bool:
+        """Whether somebody may have stopped between publishing and settling."""
+        stopped = any(event.what == "stop" and since <= event.at <= until for event in self._events)
+        return stopped or self._harms.to_any(since, until)
+
     def late_anchor(self, name: str) -> bool:
         """Somebody who could have anchored it was harmed; or the store lost what nobody knew of it."""
         now, best = self._loop.now, self._best.get(name)
         if best is not None:
             return any(not loss.remembers(name, best, self._harms, now) for loss in self._losses)
         return self._harms.to_any(now - self._while - _ANCHOR_WINDOW, now)
+
+    def late(self, config: str, lag: float, *, helped: bool) -> bool:
+        """Something happened to the pool, and if nobody ``helped`` within a handover: more than one thing, or
+        one to all of it, or nobody was there to help."""
+        now = self._loop.now
+        since = now - lag - self._while
+        recent = [event for event in self._events if self._is_over(event) >= since]
+        if helped or not recent:
+            return bool(recent)
+        if len(recent) > 1 or any(event.what not in _OF_ONE_NODE for event in recent):
+            return True
+        drained = {event.node for event in self._events if event.what == "drain"}
+        return not any(
+            it.catalog.fingerprint == config and it.name not in drained and self._is_well(it, since, now)
+            for it in self._processes
+        )
+
+    def _is_over(self, event: Event) -> float:
+        return event.at + abs(event.seconds) + (self._lease if event.what == "point" else 0.0)
 
     def left_behind(self, name: str, definition: str) -> bool:
         """Of the nodes that had this definition, more than one was harmed or ended, or none is well."""

@@ -12,7 +12,7 @@ from random import Random
 from typing import Any, Protocol
 
 from celery_dispatch.core.ports import Publication, PublicationStatus
-from celery_dispatch.errors import StoreUnavailable
+from celery_dispatch.errors import DispatchError, StoreUnavailable
 
 __all__ = ["CALLS", "Faulty", "Harm", "Killed", "Victim"]
 
@@ -32,10 +32,10 @@ class Killed(BaseException):
 
 @dataclass(slots=True)
 class Harm:
-    """``what`` (lose, pause, kill) comes to calls of ``ports`` (or of one, ``port.call``) with probability ``p``.
+    """``what`` (lose, pause, kill) comes to calls of ``ports`` (or one ``port.call``) with probability ``p``.
 
-    ``seconds`` is how long the caller waits for a reply that is lost, or is stopped.  It ends at ``until``, or
-    with its first victim where it comes only ``once``.
+    ``seconds`` is how long the caller waits for a reply that is lost, or is stopped.  It ends at ``until``,
+    or with its first victim where it comes only ``once``.
     """
 
     ports: tuple[str, ...]
@@ -56,8 +56,11 @@ class Harm:
 class Victim(Protocol):
     """The process that a port belongs to."""
 
-    def breathe(self) -> None:
-        """Return when the process runs; raises ``Killed`` if it does no more."""
+    def breathe(self, call: str) -> None:
+        """Return when the process runs; raises ``Killed`` if it does no more, or not for such a call."""
+
+    def travel(self) -> None:
+        """Let a message be on its way."""
 
     def harm_to(self, call: str) -> Harm | None: ...
 
@@ -66,7 +69,7 @@ class Victim(Protocol):
 
 
 class Faulty:
-    """A port of ``victim``; ``seen`` is told of each call that was carried out: its name, arguments, result."""
+    """A port of ``victim``; ``seen`` is told of each call that was carried out: name, arguments, result."""
 
     def __init__(
         self, port: Any, name: str, victim: Victim, seen: Callable[[str, tuple[Any, ...], Any], None]
@@ -84,22 +87,29 @@ class Faulty:
         victim, seen = self._victim, self._seen
 
         def through(*args: Any, **options: Any) -> Any:
-            victim.breathe()
+            victim.breathe(call)
             harm = victim.harm_to(call)
-            if harm is None:
+            if harm is not None and harm.moment == "before":
+                victim.suffer(harm)
+                victim.breathe(call)
+                if harm.what == "lose":
+                    return _lost(call, args)
+            victim.travel()  # and arrives, whatever becomes of the sender
+            result, error = None, None
+            try:
                 result = original(*args, **options)
                 seen(call, args, result)
-                return result
-            if harm.moment == "before":
+            except DispatchError as caught:
+                error = caught
+            victim.travel()
+            if harm is not None and harm.moment == "after":
                 victim.suffer(harm)
                 if harm.what == "lose":
+                    victim.breathe(call)
                     return _lost(call, args)
-            result = original(*args, **options)
-            seen(call, args, result)
-            if harm.moment == "after":
-                victim.suffer(harm)
-                if harm.what == "lose":
-                    return _lost(call, args)
+            victim.breathe(call)
+            if error is not None:
+                raise error
             return result
 
         return through

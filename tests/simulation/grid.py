@@ -13,7 +13,7 @@ TICK = timedelta(milliseconds=1)
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """Every ``seconds``: counted from the last due, as an interval, or ``fixed`` to the calendar, as a crontab."""
+    """Every ``seconds``: from the last due, as an interval, or ``fixed`` to the calendar, as a crontab."""
 
     seconds: float
     fixed: bool = False

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from celery_dispatch.core.entry import Cursor, Fence
 from tests.simulation.process import Process
@@ -23,18 +23,20 @@ def progress(cursor: Cursor) -> tuple[int, bool, datetime]:
 class Eras:
     """Which config was in force when, as the pool said; a switch that was replaced in time never took place.
 
-    A config that was gone again before its cursors could be swept leaves no trace (``core/sweep.py``): its time
-    may count as that of its neighbours.  Where a store forgot a switch, both configs are right in between.
+    A config that was gone again before its cursors could be swept leaves no trace (``core/sweep.py``): its
+    time may count as that of its neighbours.  Where a store forgot a switch, both are right in between.
     """
 
-    def __init__(self, brief: timedelta) -> None:
-        self._brief = brief
+    def __init__(self) -> None:
+        self._swept: set[datetime] = set()
         self.fences: list[Fence] = []
         self._doubts: list[tuple[datetime, datetime, str]] = []
         self._latest: datetime | None = None  # the pool's time so far
 
-    def look(self, fence: Fence | None, now: datetime) -> Fence | None:
-        """Note the fence that the pool has; returns it where it is new."""
+    def look(self, fence: Fence | None, now: datetime, *, swept: datetime | None) -> Fence | None:
+        """Note the fence that the pool has, and which is ``swept``; returns the fence where it is new."""
+        if swept is not None:
+            self._swept.add(swept)
         before = self._latest or now
         self._latest = max(before, now)
         if fence is None or (self.fences and fence == self.fences[-1]):
@@ -64,12 +66,10 @@ class Eras:
 
     def _around(self, place: int) -> Iterator[str]:
         yield self.fences[place].config
-        if place + 1 < len(self.fences):
-            following = self.fences[place + 1]
-            if following.since - self.fences[place].since < self._brief:
-                yield following.config
-                if place:
-                    yield self.fences[place - 1].config
+        if place + 1 < len(self.fences) and self.fences[place].since not in self._swept:
+            yield self.fences[place + 1].config
+            if place:
+                yield self.fences[place - 1].config
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +138,7 @@ class Loss:
 
     def remembers_sending(self, occurrence: tuple[str, datetime], harms: Harms, now: float) -> bool:
         """Whether somebody knew that its message was sent, and was well until the recovery was over."""
-        return any(
-            occurrence in it.sent and self._is_well(it.process, harms, now) for it in self.knowledge
-        )
+        return any(occurrence in it.sent and self._is_well(it.process, harms, now) for it in self.knowledge)
 
     def _is_well(self, process: Process, harms: Harms, now: float) -> bool:
         until = now if self.ended is None else self.ended

@@ -1,8 +1,8 @@
 """Virtual time: it jumps from one event to the next.
 
-Whoever has to wait in the middle of something (a request that takes long, a process that is stopped) lets the
-others go on from where it stands: ``wait`` runs their events and returns when its time has come.  Waits that
-were begun later end first, so one may last longer than it was asked to, as on a machine that is busy.
+What takes time runs as a task: code that may ``wait`` in the middle of anything, as a process does for an
+answer.  Tasks are greenlets, so that the product's code, which knows of no such thing, can be stopped at any
+call of a port and go on later, side by side with others and in one thread.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 from random import Random
+
+from greenlet import getcurrent, greenlet
 
 __all__ = ["Loop"]
 
@@ -19,27 +21,42 @@ class Loop:
 
     def __init__(self, random: Random) -> None:
         self.now = 0.0  # seconds since the beginning
-        self._random = random
-        self._events: list[tuple[float, float, int, Callable[[], None]]] = []
-        self._count = 0
         self.stopped = False
+        self._random = random
+        self._events: list[tuple[float, float, int, Callable[[], object]]] = []
+        self._count = 0
+        self._hub = getcurrent()
+        self._waiting: set[greenlet] = set()
 
     def monotonic(self) -> float:
         """True time, in seconds: what a store's clock is carried on."""
         return self.now
 
-    def at(self, seconds: float, act: Callable[[], None]) -> None:
-        """Let ``act`` be called at ``seconds``, or now if that is past."""
+    def at(self, seconds: float, act: Callable[[], object]) -> None:
+        """Let ``act`` be called at ``seconds``, or now if that is past; it must not wait."""
         self._count += 1
         heapq.heappush(self._events, (max(seconds, self.now), self._random.random(), self._count, act))
 
-    def wait(self, until: float, *, given_up: Callable[[], bool] = lambda: False) -> None:
-        """Run events until ``until``, or until the wait is ``given_up``."""
+    def task_at(self, seconds: float, work: Callable[[], object]) -> None:
+        """Let ``work`` be called at ``seconds``, or now if that is past, as a task that may wait."""
+        self.at(seconds, lambda: greenlet(work, self._hub).switch())
+
+    def wait(self, until: float) -> None:
+        """Let the others go on until ``until``; only within a task."""
+        task = getcurrent()
+        self._waiting.add(task)
+        self.at(until, task.switch)
+        self._hub.switch()
+        self._waiting.discard(task)
+
+    def run(self, until: float) -> None:
+        """Run events up to ``until``, or until ``stopped``; tasks that still wait then are given up."""
+        self._hub = getcurrent()
         while not self.stopped and self._events and self._events[0][0] <= until:
-            at, _, _, act = heapq.heappop(self._events)
-            self.now = max(self.now, at)
+            self.now, _, _, act = heapq.heappop(self._events)
             act()
-            if given_up():
-                return
+        self._events.clear()
+        for task in list(self._waiting):
+            task.throw()
         if not self.stopped:
-            self.now = max(self.now, until)
+            self.now = until

@@ -1,7 +1,7 @@
 """A plan is data: what runs, under which settings, and what happens to it when.
 
-The same plan always gives the same run.  It can be written down as JSON, and what was drawn from a seed can be
-made smaller and still be the same kind of thing.
+The same plan always gives the same run.  It can be written down as JSON, and what was drawn from a seed can
+be made smaller and still be the same kind of thing.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What happens at ``at`` seconds.  ``events`` lists what ``what`` may be, and what the rest means for it."""
+    """What happens at ``at`` seconds; ``run`` has a method for each ``what``, which says what the rest is."""
 
     at: float
     what: str
@@ -72,7 +72,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """``quiet``: when the last harm is over; what follows is the time in which everything has to come right."""
+    """``quiet``: when the last harm is over; in the time that follows everything has to come right."""
 
     seed: int
     settings: Settings

@@ -1,9 +1,9 @@
-"""A beat process in virtual time: the real node and membership, with the loop and the keeper as events.
+"""A beat process in virtual time: the real node, membership and keeper, with their two threads as tasks.
 
 What the product does with threads and waits is modelled here, and only here:
 
-* the keeper beats once an interval, half a second after a failure, and at once when it is woken, but not
-  sooner than 50 ms after the beat before (``core/keeper.py``);
+* the keeper beats when it said that it would, and after a wake, but not sooner than ``GATHER`` after the beat
+  before (``core/keeper.py``);
 * the loop turns when its node says so, or its view changed (``running.py``).  An idle loop, which the product
   turns once a second, is turned once an interval here: nothing can tell the difference but the time it takes;
 * the two go on side by side: while one waits for an answer the other runs, unless the process is stopped.
@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 
 from celery_dispatch.core.clock import PoolClock
 from celery_dispatch.core.entry import Occurrence
+from celery_dispatch.core.keeper import GATHER, GOODBYE, Keeper
 from celery_dispatch.core.node import Node
 from celery_dispatch.core.pool import Identity, Membership, Timing
 from celery_dispatch.core.ports import Command
@@ -28,6 +29,7 @@ from celery_dispatch.errors import StoreError, StoreUnavailable
 from celery_dispatch.testing import (
     MemoryIntents,
     MemoryLedger,
+    MemoryListener,
     MemoryOutbox,
     MemoryPool,
     MemoryRows,
@@ -40,9 +42,10 @@ from tests.simulation.ranks import SharedRing
 
 __all__ = ["Process", "Surroundings"]
 
-_RETRY, _GATHER = 0.5, 0.05  # seconds, as in the keeper
+_RETRY = 0.5  # seconds between tries to reach the broker at start, as in ``running.py``
 _QUICKEST = 0.001  # seconds that a turn takes at least
 _JITTER = 0.004  # seconds by which a loop may wake up late
+_WAY = 0.002  # seconds that a message is on its way at most
 _IDLE = 1.0  # what a node with nothing to do asks for
 _HOT = 250  # turns within a second that no loop has a reason for
 
@@ -82,6 +85,24 @@ class _Outbox(MemoryOutbox):
         """Stock beat logs here."""
 
 
+class _Membership(Membership):
+    """Tells of errors that the keeper would log and forget."""
+
+    def __init__(self, *args: Any, wrong: Callable[[str], None], **parts: Any) -> None:
+        super().__init__(*args, **parts)
+        self._ring = SharedRing()
+        self._wrong = wrong
+
+    def beat(self) -> bool | None:
+        try:
+            return super().beat()
+        except StoreError:
+            raise
+        except Exception as error:
+            self._wrong(f"{self.identity.node}: the heartbeat raised {error!r}")
+            raise
+
+
 class Process:
     """Named by host and number of start, so that a process that was started again is another node."""
 
@@ -94,47 +115,38 @@ class Process:
         self._world, self._loop, self._settings = world, world.loop, world.plan.settings
         self._random = Random(f"{world.plan.seed} {name}")
         self._beat_ticket = self._turn_ticket = 0
-        self._beating = self._turning = self._woken = False
+        self._beating = self._turning = self._woken = self._stopping = False
         self._beat_ended = -1.0
         self._beats_again = False
         self._hot = (0, 0)
-        self._build(LocalClock(world.loop, self._random))
+        self._build(PoolClock(LocalClock(world.loop, self._random)))
 
-    def _build(self, local: LocalClock) -> None:
-        world, settings, store = self._world, self._settings, self._world.store
-        clock = PoolClock(local)
+    def _build(self, clock: PoolClock) -> None:
+        settings, store = self._settings, self._world.store
         timing = Timing(
             *(timedelta(seconds=s) for s in (settings.interval, settings.lease, settings.handover))
         )
         outbox = _Outbox(store, same_store=settings.same_store)
         outbox.user_code = {spec.name for spec in self._specs() if spec.user_code}
-        ports: dict[str, Any] = {
-            "pool": MemoryPool(store),
-            "ledger": MemoryLedger(store),
-            "rows": MemoryRows(store),
-            "intents": MemoryIntents(store),
-            "outbox": outbox,
-        }
-        pool, ledger, rows, intents, box = (
-            Faulty(port, name, self, lambda *call: world.seen(self, *call)) for name, port in ports.items()
-        )
-        self.membership = Membership(
+        self._outbox: Any = self._faulty("outbox", outbox)
+        self._listener = MemoryListener(store)
+        self.membership = _Membership(
             Identity(self.name, f"host-{self.name[0]}", self.catalog.fingerprint, "shop"),
-            pool=pool,  # type: ignore[arg-type]
+            pool=self._faulty("pool", MemoryPool(store)),
             clock=clock,
             timing=timing,
             info=dict,
+            wrong=self._world.wrong,
         )
-        self.membership._ring = SharedRing()
         self.node = Node(
             catalog=self.catalog,
-            make=_nothing_is_made,
             membership=self.membership,
             clock=clock,
-            ledger=ledger,  # type: ignore[arg-type]
-            rows=rows,  # type: ignore[arg-type]
-            intents=intents,  # type: ignore[arg-type]
-            outbox=box,  # type: ignore[arg-type]
+            make=_nothing_is_made,
+            ledger=self._faulty("ledger", MemoryLedger(store)),
+            rows=self._faulty("rows", MemoryRows(store)),
+            intents=self._faulty("intents", MemoryIntents(store)),
+            outbox=self._outbox,
             report=NodeReport({}),
             timing=timing,
             batch_size=500,
@@ -142,8 +154,16 @@ class Process:
             new_token=lambda size: f"{self._random.getrandbits(8 * size):0{2 * size}x}",
             look_again=self.wake,
         )
-        store.listeners.append(self._told)
-        store.followers.append(self.node.rows_changed)
+        self._keeper = Keeper(
+            self.membership,
+            interval=timing.interval,
+            listener=self._listener,
+            on_view=self._turn_now,
+            on_change=self.node.rows_changed,
+        )
+
+    def _faulty(self, name: str, port: object) -> Any:
+        return Faulty(port, name, self, lambda *call: self._world.seen(self, *call))
 
     def _specs(self) -> tuple[Spec, ...]:
         return self._world.plan.configs[self.config]
@@ -159,8 +179,21 @@ class Process:
     # --- its life -------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        self._turn_at(self._loop.now)
-        self._beat_at(self._loop.now)
+        """Join the pool as soon as the broker answers."""
+        self._loop.task_at(self._loop.now, self._join)
+
+    def _join(self) -> None:
+        try:
+            self._outbox.connect()
+        except StoreUnavailable:
+            self._loop.task_at(self._loop.now + _RETRY, self._join)
+        except Killed:
+            return
+        else:
+            self.membership.turned()
+            self._beat_at(self._loop.now)
+            self._turn_at(self._loop.now)
+            self._listener.start(self._told, self.node.rows_changed)
 
     @property
     def dead(self) -> bool:
@@ -168,17 +201,21 @@ class Process:
 
     def kill(self) -> None:
         self.ended = min(self.ended, self._loop.now)
-        if self._told in self._world.store.listeners:
-            self._world.store.listeners.remove(self._told)
+        self._listener.stop()
 
     def stop(self) -> None:
         """As by SIGTERM: the keeper says goodbye, whatever the loop is in the middle of."""
-        self._turn_ticket += 1
+        self._stopping = True
         self._beat_ticket += 1
+        self._loop.at(self._loop.now + GOODBYE, self.kill)
+        if not self._beating:
+            self._loop.task_at(self._loop.now, self._leave)
+
+    def _leave(self) -> None:
         try:
-            self.membership.leave()
-        except (StoreError, Killed):
-            pass
+            self._keeper.leave()
+        except Killed:
+            return
         self.kill()
 
     def pause(self, seconds: float) -> None:
@@ -186,10 +223,13 @@ class Process:
 
     # --- what befalls it in a call --------------------------------------------------------------------------
 
-    def breathe(self) -> None:
-        while not self.dead and self.paused_until > self._loop.now and not self._loop.stopped:
-            self._loop.wait(self.paused_until, given_up=lambda: self.dead)
-        if self.dead or self._loop.stopped:
+    def travel(self) -> None:
+        self._loop.wait(self._loop.now + self._random.random() * _WAY)
+
+    def breathe(self, call: str) -> None:
+        while not self.dead and self.paused_until > self._loop.now:
+            self._loop.wait(self.paused_until)
+        if self.dead or (self._stopping and not call.startswith("pool.")):
             raise Killed
 
     def harm_to(self, call: str) -> Harm | None:
@@ -207,8 +247,7 @@ class Process:
         elif harm.what == "pause":
             self.pause(harm.seconds)
         elif harm.seconds:
-            self._loop.wait(self._loop.now + harm.seconds, given_up=lambda: self.dead)
-        self.breathe()
+            self._loop.wait(self._loop.now + harm.seconds)
 
     # --- the keeper -----------------------------------------------------------------------------------------
 
@@ -216,8 +255,8 @@ class Process:
         """Look at the pool now, or as soon as the beat that is under way is over."""
         if self._beating:
             self._beats_again = True
-        elif not self.dead:
-            self._beat_at(max(self._loop.now, self._beat_ended + _GATHER))
+        elif not (self.dead or self._stopping):
+            self._beat_at(max(self._loop.now, self._beat_ended + GATHER))
 
     def _told(self) -> None:
         cut = any("pool" in harm.ports and harm.p >= 1 and harm.until > self._loop.now for harm in self.harms)
@@ -227,30 +266,26 @@ class Process:
     def _beat_at(self, seconds: float) -> None:
         self._beat_ticket += 1
         ticket = self._beat_ticket
-        self._loop.at(seconds, lambda: self._beat(ticket))
+        self._loop.task_at(seconds, lambda: self._beat(ticket))
 
     def _beat(self, ticket: int) -> None:
         if self.dead or ticket != self._beat_ticket:
-            return None
+            return
         if self.paused_until > self._loop.now:
-            return self._beat_at(self.paused_until)
+            self._beat_at(self.paused_until)
+            return
         self._beating, self._beats_again = True, False
-        delay = self._settings.interval
         try:
-            if self.membership.beat():
-                self._turn_now()
-        except StoreUnavailable:
-            delay = _RETRY
+            delay = self._keeper.beat()
         except Killed:
-            return None
-        except Exception as error:
-            self._world.wrong(f"{self.name}: the heartbeat raised {error!r}")
+            return
         finally:
             self._beating = False
         self._beat_ended = self._loop.now
-        if ticket == self._beat_ticket:
-            self._beat_at(self._loop.now + (_GATHER if self._beats_again else delay))
-        return None
+        if self._stopping:
+            self._leave()
+        elif ticket == self._beat_ticket:
+            self._beat_at(self._loop.now + (GATHER if self._beats_again else delay))
 
     # --- the loop -------------------------------------------------------------------------------------------
 
@@ -263,10 +298,10 @@ class Process:
     def _turn_at(self, seconds: float) -> None:
         self._turn_ticket += 1
         ticket = self._turn_ticket
-        self._loop.at(seconds, lambda: self._turn(ticket))
+        self._loop.task_at(seconds, lambda: self._turn(ticket))
 
     def _turn(self, ticket: int) -> None:
-        if self.dead or ticket != self._turn_ticket:
+        if self.dead or self._stopping or ticket != self._turn_ticket:
             return
         if self.paused_until > self._loop.now:
             self._turn_at(self.paused_until)
@@ -281,8 +316,6 @@ class Process:
             return
         finally:
             self._turning = False
-        if ticket != self._turn_ticket:
-            return  # stopped meanwhile
         wait = 0.0 if self._woken else self._idle(wait)
         self._count()
         self._turn_at(self._loop.now + max(wait, _QUICKEST) + self._random.random() * _JITTER)

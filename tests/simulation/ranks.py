@@ -1,17 +1,21 @@
-"""The product's ring, reckoned once for each set of nodes.
+"""The product's ring with few points, reckoned once for each set of nodes.
 
-Ranks depend on the nodes alone, so nodes of one process may share them; reckoning them is most of what a view
-costs, and a simulation has thousands.
+Ranks depend on the nodes alone, so all that run in one process may share them, and how evenly the points
+spread the load is no concern of a simulation: reckoning thousands of full rings would take most of its time.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
+from unittest.mock import patch
 
+from celery_dispatch.core import ring
 from celery_dispatch.core.ring import Ranks, Ring
 
 __all__ = ["SharedRing"]
+
+_POINTS = 32  # of each node
 
 
 class _SharedRanks(Ranks):
@@ -19,27 +23,22 @@ class _SharedRanks(Ranks):
         return _places(self, node)
 
     def __hash__(self) -> int:
-        return id(self)
-
-    def __eq__(self, other: object) -> bool:
-        return self is other
+        return hash(self.nodes)
 
 
-@lru_cache(maxsize=2048)
+@lru_cache(maxsize=256)
 def _places(ranks: _SharedRanks, node: str) -> bytes:
     return Ranks.of(ranks, node)
 
 
-@lru_cache(maxsize=512)
+@lru_cache(maxsize=256)
 def _ranks(hosts: tuple[tuple[str, str], ...]) -> _SharedRanks:
-    return _SharedRanks(**vars(Ring().ranks(dict(hosts))))
+    with patch.object(ring, "_points_per_node", lambda nodes: _POINTS):
+        return _SharedRanks(**vars(Ring().ranks(dict(hosts))))
 
 
 class SharedRing(Ring):
-    """Gives what ``Ring`` gives."""
-
-    def __init__(self) -> None:
-        """Places no points: those are in the shared ones."""
+    """Gives what a ``Ring`` of few points gives."""
 
     def ranks(self, hosts: Mapping[str, str]) -> Ranks:
         return _ranks(tuple(sorted(hosts.items())))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from random import Random
 from typing import Any
 
@@ -21,7 +22,7 @@ from tests.simulation.witness import Witness
 __all__ = ["Outcome", "run"]
 
 _ALL = ("pool", "ledger", "rows", "intents", "outbox")
-_REDIS = ("pool", "ledger", "rows", "intents")
+_ANCHOR_WINDOW = timedelta(seconds=60)  # as in core/loading.py
 _FOREVER = float("inf")
 
 
@@ -87,13 +88,13 @@ class _Simulation:
             if event.what == "restore":
                 self.loop.at(event.at - event.seconds, lambda number=number: self._save(number))
             self.loop.at(event.at, lambda number=number, event=event: self._let(number, event))
-        self.loop.wait(self.plan.until)
+        self.loop.run(self.plan.until)
         if not self.witness.wrong:
             for words in ending(self.plan, self._store, self.witness):
                 self.witness.complain(words)
 
     def _let(self, number: int, event: Event) -> None:
-        self.witness.say(str(event).strip())
+        self.witness.happens(event)
         getattr(self, f"_{event.what}")(number, event)
 
     # --- processes ------------------------------------------------------------------------------------------
@@ -200,7 +201,16 @@ class _Simulation:
         self.witness.lost()
 
     def _save(self, number: int) -> None:
-        kept = {"clock", "available", "broker_available", "server", "queues", "published", "listeners", "followers"}
+        kept = {
+            "clock",
+            "available",
+            "broker_available",
+            "server",
+            "queues",
+            "published",
+            "listeners",
+            "followers",
+        }
         saved = {
             name: value for name, value in vars(self._store).items() if name[0] != "_" and name not in kept
         }
@@ -215,7 +225,14 @@ class _Simulation:
         self.witness.lost()
 
     def _forget(self, _: int, event: Event) -> None:
-        """One cursor is gone: that of the entry ``detail``."""
+        """One cursor is gone: that of the entry ``detail``.
+
+        Not while the pool recovers, for those who have merged look again only when all is well; nor while it
+        could be that of a new name, which a node that has just come would anchor where its config began.
+        """
+        fence = self._store.fence
+        if self._store.recovery or fence is None or self._store.now() - fence.since < _ANCHOR_WINDOW:
+            return
         if self._store.cursors.pop(event.detail, None) is not None:
             self.witness.lost()
 

@@ -18,13 +18,14 @@ from tests.simulation.excuses import Excuses
 from tests.simulation.grid import TICK
 from tests.simulation.history import Eras, Harms, Knowledge, Loss, progress
 from tests.simulation.loop import Loop
-from tests.simulation.plan import Plan
+from tests.simulation.plan import Event, Plan
 from tests.simulation.process import Process
 
 __all__ = ["Occurrence", "Push", "Witness"]
 
 Occurrence = tuple[str, datetime]
 _GRACE = timedelta(days=1)
+_PUNCTUAL = 0.25  # seconds that an occurrence may take in calm, and beyond the handover after one fault
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class Witness:
         self.trace: list[str] = []
         self.processes: list[Process] = []
         settings = plan.settings
-        self.eras = Eras(timedelta(seconds=2 * settings.lease + 4 * settings.interval))
+        self.eras = Eras()
         self.harms = Harms()
         self.losses: list[Loss] = []
         self.pushes: dict[Occurrence, list[Push]] = {}
@@ -52,12 +53,20 @@ class Witness:
         self._plan, self._loop, self._store = plan, loop, store
         self._same_store = settings.same_store
         self._handover = timedelta(seconds=settings.handover)
+        self._settling = timedelta(seconds=settings.lease + 2 * settings.interval)
         self._specs = {(spec.name, spec.definition): spec for config in plan.configs for spec in config}
         self._defined = [{(spec.name, spec.definition) for spec in config} for config in plan.configs]
         self._cursors: dict[str, Cursor] = {}  # as the store has them
         self._best: dict[str, Cursor] = {}  # the furthest that each ever was
+        self._events: list[Event] = []
         self._excuses = Excuses(
-            plan, loop, harms=self.harms, losses=self.losses, processes=self.processes, best=self._best
+            plan,
+            loop,
+            harms=self.harms,
+            losses=self.losses,
+            processes=self.processes,
+            best=self._best,
+            events=self._events,
         )
 
     def say(self, words: str) -> None:
@@ -69,6 +78,11 @@ class Witness:
         self.wrong.append(f"at {self._loop.now:.3f} s ({pool} by the pool's clock): {words}")
         self.say(f"WRONG: {words}")
         self._loop.stopped = True
+
+    def happens(self, event: Event) -> None:
+        """It is about to."""
+        self._events.append(event)
+        self.say(str(event).strip())
 
     # --- what is seen ---------------------------------------------------------------------------------------
 
@@ -92,7 +106,7 @@ class Witness:
                     self.say("the pool has recovered")
         if store.recovery:
             return
-        fence = self.eras.look(store.fence, store.now())
+        fence = self.eras.look(store.fence, store.now(), swept=store.swept)
         if fence is not None:
             self.say(f"config {fence.config} is in force from {fence.since.isoformat()}")
 
@@ -105,14 +119,16 @@ class Witness:
         before = self.pushes.setdefault(occurrence, [])
         cursor = self.owed.pop(occurrence, None) or (before[-1].cursor if before else None)
         push = Push(self._loop.now, (now - due).total_seconds(), cursor or self._best.get(name) or _none(due))
-        if due > now:
+        if due > now and cursor is None:  # else it was claimed before the clock was put back
             self.complain(f"{name} {due} was sent before it was due")
         if not self._belongs(name, definition, due):
             self.complain(
                 f"{name} {due} was sent under definition {definition!r}, which was not in force at its due"
             )
         if before and not self._excuses.repetition(occurrence, before[-1]):
-            self.complain(f"{name} {due} was sent again; it was sent {self._loop.now - before[-1].at:.3f} s ago")
+            self.complain(
+                f"{name} {due} was sent again; it was sent {self._loop.now - before[-1].at:.3f} s ago"
+            )
         before.append(push)
 
     # --- claims ---------------------------------------------------------------------------------------------
@@ -123,10 +139,12 @@ class Witness:
             new, old = self._store.cursors.get(claim.name), self._cursors.get(claim.name)
             if new == old:
                 continue
-            assert not isinstance(new, Exception)
+            best = self._best.get(claim.name)
             self._note(claim.name, new)  # type: ignore[arg-type]
-            if isinstance(new, Cursor):
-                self._moved(process, fence, claim, old, new, bool(recovery))
+            if recovery and isinstance(new, Cursor):
+                self._put_back(process, claim.name, old, new, best)
+            elif isinstance(new, Cursor):
+                self._moved(process, fence, claim, old, new)
             elif old is not None and not (
                 old.is_tombstone and self._store.now() - old.effective_from > _GRACE
             ):
@@ -142,14 +160,19 @@ class Witness:
         if best is None or progress(cursor) > progress(best):
             self._best[name] = cursor
 
-    def _moved(
-        self, process: Process, fence: Fence, claim: Claim, old: Cursor | None, new: Cursor, merges: bool
+    def _put_back(
+        self, process: Process, name: str, old: Cursor | None, new: Cursor, best: Cursor | None
     ) -> None:
+        self.say(f"{process.name} puts {name} back to {new.due.time().isoformat()}")
+        if old is not None and progress(new) < progress(old):
+            self.complain(f"{process.name} put {name} back to {new}, which is behind {old}")
+        if best is None or progress(new) > progress(best):
+            self.complain(f"{process.name} put {name} back to {new}, where it never was: at best at {best}")
+
+    def _moved(self, process: Process, fence: Fence, claim: Claim, old: Cursor | None, new: Cursor) -> None:
         name = claim.name
         if old is not None and progress(new) < progress(old):
             self.complain(f"the cursor of {name} went back from {old} to {new}, written by {process.name}")
-        elif merges:
-            self.say(f"{process.name} put back {name} at {new.due.time().isoformat()}")
         elif claim.undoes is not None:
             self._undone(name, claim.undoes)
         elif old is None or (old.is_tombstone and new.fired + new.skipped == 0):
@@ -168,16 +191,33 @@ class Witness:
         base = max(old.due, new.effective_from - TICK)
         dues = spec.grid.count(old.due, after=base, until=new.due)
         if fired not in (0, 1) or dues != fired + skipped:
-            self.complain(f"{name} went from {old} to {new}, which accounts for {fired + skipped} of {dues} dues")
+            self.complain(
+                f"{name} went from {old} to {new}, which accounts for {fired + skipped} of {dues} dues"
+            )
+        if new.due > self._store.now():
+            self.complain(f"{name} {new.due} was claimed before it was due")
         first = spec.grid.following(old.due, base)
-        late = self._store.now() - first > self._handover
+        lag = (self._store.now() - first).total_seconds()
+        late = lag > self._handover.total_seconds()
+        if lag > _PUNCTUAL and not self._is_late_for_a_reason(lag):
+            self.complain(f"{name} {first} was claimed {lag:.3f} s late, though somebody could have done it")
         if skipped and (spec.catch_up == "all" or not late):
-            self.complain(f"{skipped} occurrences of {name} from {first} on were skipped under {spec.catch_up}")
+            self.complain(
+                f"{skipped} occurrences of {name} from {first} on were skipped under {spec.catch_up}"
+            )
         for due in (first, new.due):
             if not self._belongs(name, new.definition, due):
-                self.complain(f"{name} {due} was dealt with under {new.definition!r}, not in force at its due")
+                self.complain(
+                    f"{name} {due} was dealt with under {new.definition!r}, not in force at its due"
+                )
         if fired:
             self._sent_or_owed(name, claim, new)
+
+    def _is_late_for_a_reason(self, lag: float) -> bool:
+        since = self._store.now() - timedelta(seconds=lag) - self._settling
+        fence = self.eras.fences[-1]
+        helped = lag <= self._handover.total_seconds() + _PUNCTUAL
+        return fence.since >= since or self._excuses.late(fence.config, lag, helped=helped)
 
     def _sent_or_owed(self, name: str, claim: Claim, new: Cursor) -> None:
         occurrence = (name, new.due)
