@@ -27,7 +27,7 @@ __all__ = ["Alarms", "words"]
 logger = logging.getLogger(__name__)
 
 _LONGEST_BACKOFF = 60.0  # seconds
-_LAST_OF_THE_OLD = 1.2  # handovers after a switch in which the old config's standbys come to an end
+_LAST_OF_THE_OLD = 1.2  # handovers after a switch, or a recovery, until the old config's standbys are done
 
 
 def words(error: Exception) -> str:
@@ -43,6 +43,7 @@ class Alarms:
     ) -> None:
         self.until: datetime | None = None
         self._fence: Fence | None = None
+        self._reopened_at: datetime | None = None
         self._stale: set[str] = set()
         self._timeline = timeline
         self._clock = clock
@@ -52,6 +53,13 @@ class Alarms:
     def under(self, fence: Fence, *, until: datetime | None) -> None:
         """Claim under ``fence`` from now on, and only what is due before ``until``."""
         self._fence, self.until = fence, until
+
+    def reopen(self) -> None:
+        """The pool has recovered: the old config's nodes have their time before the others once more."""
+        self._reopened_at = self._clock.now()
+        for item in self._timeline:
+            if item.cursor.definition != item.entry.definition:
+                self.ring(item)
 
     @property
     def fence(self) -> Fence:
@@ -110,7 +118,8 @@ class Alarms:
         alarm = item.fires_at + self._patience.handover if helps else item.fires_at
         if item.cursor.definition != item.entry.definition:
             # After the first claim under the new definition nothing can be claimed under the old one.
-            alarm = max(alarm, self.fence.since + _LAST_OF_THE_OLD * self._patience.handover)
+            opened = max(self.fence.since, self._reopened_at or self.fence.since)
+            alarm = max(alarm, opened + _LAST_OF_THE_OLD * self._patience.handover)
         now = self._clock.now()
         if alarm + self._patience.handover < now:
             self._timeline.arm(item, now, backlog=True)

@@ -278,6 +278,8 @@ class Node:
         before, self._view = self._view, view
         if view.own is not None:
             self._alarms.under(view.own, until=view.until)
+            if before is not None and before.recovery and not view.recovery:
+                self._alarms.reopen()
         self._loading.note(before, view)
         if view.own is not None:
             self._loading.inherit(view)
