@@ -24,7 +24,7 @@ from celery_dispatch.celery_bridge.broker import masked
 from celery_dispatch.celery_bridge.entries import catalog_of
 from celery_dispatch.config import Config
 from celery_dispatch.core.entry import Catalog
-from celery_dispatch.errors import ConfigError
+from celery_dispatch.errors import ConfigError, StoreRefused
 from celery_dispatch.running import Running
 
 __all__ = ["DispatchScheduler"]
@@ -51,7 +51,10 @@ class DispatchScheduler(Scheduler):
     def tick(self, *args: Any, **kwargs: Any) -> float:
         if self._running is None:
             self._running = Running(self.app, config=self.config, catalog=self.catalog, scheduler=self)
-        self._running.turn(longest=float(self.max_interval or 1))
+        try:
+            self._running.turn(longest=float(self.max_interval or 1))
+        except StoreRefused as error:
+            raise StoreRefused(str(error)) from None  # Celery logs the whole chain, a line each, and twice
         return 0.0
 
     def close(self) -> None:

@@ -154,17 +154,19 @@ def _explained(error: MasterNotFoundError, name: str) -> exceptions.ConnectionEr
     text = _answers(str(error))
     if "AuthenticationError" in text or "NOPERM" in text or "NoPermission" in text:
         return exceptions.AuthenticationError(f"by the Sentinels: {text}")
+    if text:
+        return exceptions.ConnectionError(f"no Sentinel says who the master {name!r} is: {text}")
     return exceptions.ConnectionError(
-        f"No master found for {name!r}: {text}; "
-        f"if that stays so, master_name = {name!r} is not the name that the Sentinels know it by"
+        f"the Sentinels name no master {name!r} that is up: a promotion is under way, or none is possible; "
+        "if that stays so, see whether SENTINEL MASTERS lists that master_name"
     )
 
 
 def _answers(text: str) -> str:
-    """What each Sentinel answered, without the driver's long description of each client."""
+    """What each Sentinel answered, without the driver's long description of it; empty without an error."""
     where, what = _SENTINEL.findall(text), _ANSWER.findall(text)
     if not where:
-        return "no Sentinel knows it"
+        return ""
     return "; ".join(f"{host}:{port}: {answer}" for (host, port), answer in zip(where, what)) or text[:200]
 
 

@@ -114,6 +114,7 @@ def test_nothing_is_found_in_a_healthy_pool() -> None:
         ({"max_memory": 100, "used_memory": 95}, WARNING, "95% of the memory"),
         ({"max_memory": 100, "used_memory": 175}, ERROR, "used up its memory"),
         ({"replicas": 2}, NOTE, "asynchronous"),
+        ({"min_replicas": 1, "good_replicas": 0}, ERROR, "too few replicas keep up"),
         ({"ahead": timedelta(seconds=-30)}, NOTE, "30 s behind Redis's"),
         ({"refused": ("INFO",)}, NOTE, "Not everything"),
     ],
@@ -137,13 +138,21 @@ def test_server_is_judged(changes: Mapping[str, Any], severity: Severity, words:
             "policy": None,
             "max_memory": None,
         },
-        {"replicas": 2, "min_replicas": 1},
+        {"replicas": 2, "min_replicas": 1, "good_replicas": 1},
         {"ahead": timedelta(seconds=2), "precision": timedelta(seconds=1.5)},
         {"max_memory": 100, "used_memory": 50},
     ],
 )
 def test_server_that_is_well_or_will_not_say_is_left_alone(changes: Mapping[str, Any]) -> None:
     assert findings(server=replace(GOOD_SERVER, **changes)) == ()
+
+
+def test_a_single_replica_is_no_reason_to_refuse_writes_without_one() -> None:
+    cures = [
+        the_finding("asynchronous", server=replace(GOOD_SERVER, replicas=count)).cure for count in (1, 2)
+    ]
+    assert cures[0].startswith("Add a second replica")
+    assert cures[1].startswith("Set min-replicas-to-write 1")
 
 
 def test_server_that_cannot_be_read_leaves_the_areas_that_rest_on_it_unread() -> None:

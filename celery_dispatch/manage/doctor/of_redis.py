@@ -122,7 +122,20 @@ def _memory(server: Server) -> Iterator[Finding]:
 
 
 def _replication(server: Server) -> Iterator[Finding]:
-    if server.role != "master" or not server.replicas or server.min_replicas:
+    if server.role != "master":
+        return
+    if (
+        server.min_replicas
+        and server.good_replicas is not None
+        and server.good_replicas < server.min_replicas
+    ):
+        yield _found(
+            Severity.ERROR,
+            "Redis refuses every write, since too few replicas keep up: nothing is fired.",
+            f"min_slaves_good_slaves:{server.good_replicas}, min-replicas-to-write: {server.min_replicas}",
+            cure="Start a replica; or, until there is one: redis-cli CONFIG SET min-replicas-to-write 0.",
+        )
+    if not server.replicas or server.min_replicas:
         return
     known = f"min-replicas-to-write: {'not known' if server.min_replicas is None else server.min_replicas}"
     yield _found(
@@ -131,7 +144,10 @@ def _replication(server: Server) -> Iterator[Finding]:
         "back what they know.",
         f"connected_slaves:{server.replicas}",
         known,
-        cure="Set min-replicas-to-write 1, so that a master that was cut off takes no more claims.",
+        cure="Set min-replicas-to-write 1, so that a master that was cut off takes no more claims."
+        if server.replicas > 1
+        else "Add a second replica, and set min-replicas-to-write 1, so that a master that was cut off takes "
+        "no more claims. With one replica alone, a promoted server would refuse every write.",
     )
 
 

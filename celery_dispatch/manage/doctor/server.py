@@ -33,6 +33,7 @@ def read_server(client: Any) -> Server:
         min_replicas=int(settings["min-replicas-to-write"] or 0)
         if settings["min-replicas-to-write"]
         else None,
+        good_replicas=int(info["min_slaves_good_slaves"]) if "min_slaves_good_slaves" in info else None,
         append_only=bool(info["aof_enabled"]) if "aof_enabled" in info else None,
         append_fsync=settings["appendfsync"],
         save=settings["save"],

@@ -21,9 +21,9 @@ class Server:
 
     ``version`` is that of the Redis it is compatible with.  ``mode`` is ``standalone``, ``cluster`` or
     ``sentinel``; ``role`` is ``master`` or ``slave``.  ``save`` is the setting as Redis writes it, empty for
-    none.  ``failing`` names what it could not write to disk lately.  ``ahead`` is how far this host's clock
-    is ahead of the server's, give or take ``precision``.  ``refused`` names the commands that this user may
-    not run.
+    none.  ``good_replicas`` keep up, where ``min_replicas`` wants any.  ``failing`` names what it could not
+    write to disk lately.  ``ahead`` is how far this host's clock is ahead of the server's, give or take
+    ``precision``.  ``refused`` names the commands that this user may not run.
     """
 
     version: str | None = None
@@ -31,6 +31,7 @@ class Server:
     role: str | None = None
     replicas: int = 0
     min_replicas: int | None = None
+    good_replicas: int | None = None
     append_only: bool | None = None
     append_fsync: str | None = None
     save: str | None = None
