@@ -22,7 +22,7 @@ from celery_dispatch.core.catalog import LiveCatalog
 from celery_dispatch.core.clock import PoolClock
 from celery_dispatch.core.ports import Damaged, News, Rows
 from celery_dispatch.core.report import NodeReport
-from celery_dispatch.core.rows import ALL
+from celery_dispatch.core.rows import ALL, Row
 from celery_dispatch.errors import DispatchError
 
 __all__ = ["Following"]
@@ -51,6 +51,7 @@ class Following:
         self._seen: set[str] | None = None  # names met while all versions are read
         self._position = 0
         self._missing: dict[str, int] = {}  # rows that were not found in the version that is known
+        self._learnt: set[str] = set()  # names of which something else is known than ``turn`` told
         self._must_look = True
         self._look_at = 0.0
         self._merge_of = ""
@@ -66,9 +67,13 @@ class Following:
         self._must_look = True
 
     def turn(self) -> Collection[str]:
-        """Look, if it is time to; the names of which something else is known now.  Raises ``StoreError``."""
-        if self.sound and not self._must_look and self._clock.monotonic() < self._look_at:
-            return ()
+        """Look, if it is time to; all names of which something else is known now.  Raises ``StoreError``."""
+        if self._must_look or not self.sound or self._clock.monotonic() >= self._look_at:
+            self._look()
+        learnt, self._learnt = self._learnt, set()
+        return learnt
+
+    def _look(self) -> None:
         self._must_look = False
         doubtful, self._missing = self._missing, {}
         news = self._rows.news(self._known if self._seen is None else self._position, _PAGE)
@@ -78,34 +83,40 @@ class Following:
         self._floor = max(self._floor, news.floor)
         if news.version < self._known:
             self.suspicious = True
-            return ()
+            return
         self._doubt(doubtful)
-        changed = self._take(news)
+        self._take(news)
         self._look_at = self._clock.monotonic() + _EVERY
-        return changed
 
     @property
     def wait(self) -> float:
-        """Seconds until the next look."""
-        if self._must_look or not self.sound:
+        """Seconds until the next look, or until there is something to tell."""
+        if self._must_look or self._learnt or not self.sound:
             return 0.0
         return max(0.0, self._look_at - self._clock.monotonic())
 
     def learn(self, names: Sequence[str]) -> Collection[str]:
-        """Read the rows of these names; those that Redis seems to have lost.  Raises ``StoreError``."""
+        """Read the rows of these names; those that Redis seems to have lost.  Raises ``StoreError``.
+
+        Of the others the next turn tells, whoever asked.
+        """
         lost = []
         for name, row in zip(names, self._rows.read(names)):
             known = self._catalog.version(name)
             if isinstance(row, Damaged) or (row.version if row else 0) >= known:
-                self._catalog.put(name, row)
+                self._put(name, row)
                 self._missing.pop(name, None)
             elif known > self._floor:
                 lost.append(name)
                 self._missing[name] = known
                 self._must_look = True
             else:
-                self._catalog.put(name, row)
+                self._put(name, row)
         return lost
+
+    def _put(self, name: str, row: Row | Damaged | None) -> None:
+        self._catalog.put(name, row)
+        self._learnt.add(name)
 
     # --- a look ---------------------------------------------------------------------------------------------
 
@@ -113,7 +124,7 @@ class Following:
         """Whether this node cannot have heard of everything."""
         return _mends(news) != self._mends or news.floor > max(self._known, self._floor)
 
-    def _take(self, news: News) -> Collection[str]:
+    def _take(self, news: News) -> None:
         """Read the rows that differ; the catalog is in line after the last page."""
         names = [name for name, version in news.changed if self._catalog.version(name) != version]
         if names:
@@ -125,14 +136,13 @@ class Following:
             self._position = news.changed[-1][1]
             if self._seen is None:
                 self._known = self._position
-            return names
+            return
         self._known = max(self._known, news.version)
         if self._seen is not None:
-            names += self._drop_unseen(self._seen)
+            self._drop_unseen(self._seen)
             self._seen = None
         self._pass(news)
         self._report.followed(self._known, run_time=self._catalog.defined)
-        return names
 
     def _pass(self, news: News) -> None:
         """Hold the gate, if everything that it stands for is known."""
@@ -142,22 +152,20 @@ class Following:
         else:  # it changed while this node looked
             self._must_look = True
 
-    def _drop_unseen(self, seen: set[str]) -> list[str]:
+    def _drop_unseen(self, seen: set[str]) -> None:
         """Forget what is stored no more; what is no more though it was not removed is missed."""
-        gone = [name for name in self._catalog.rows if name not in seen]
-        for name in gone:
+        for name in [name for name in self._catalog.rows if name not in seen]:
             version = self._catalog.version(name)
             if version > self._floor:
                 self._missing[name], self._must_look = version, True
             else:
-                self._catalog.put(name, None)
-        return gone
+                self._put(name, None)
 
     def _doubt(self, doubtful: Mapping[str, int]) -> None:
         """See what became of rows that were not found at the last look: removed meanwhile, or lost."""
         for name, version in doubtful.items():
             if version <= self._floor:
-                self._catalog.put(name, None)
+                self._put(name, None)
             elif self._catalog.version(name) == version:
                 self.suspicious = True
 

@@ -12,7 +12,7 @@ import pytest
 
 from celery_dispatch.core.clock import whole_ms
 from celery_dispatch.core.entry import Cursor
-from celery_dispatch.core.ports import Change, ChangeResult, ChangeStatus, Damaged, MemberState
+from celery_dispatch.core.ports import Change, ChangeResult, ChangeStatus, Damaged, MemberState, Stored
 from celery_dispatch.core.report import Skip
 from celery_dispatch.core.rows import ALL, Pause, Row
 from celery_dispatch.core.sweep import GRACE
@@ -128,6 +128,24 @@ def test_a_node_that_missed_the_notification_follows_within_a_second(world: Worl
     world.run(0.6)
     assert {beat.report.run_time for beat in beats} == {1}
     assert len(dues(world, "new")) == 1
+
+
+def test_an_entry_of_which_a_node_learns_by_its_sweep_is_fired_like_any_other(
+    world: World, people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is created between the last look of the node that sweeps and the page that shows its cursor."""
+    beat = world.start("a", catalog(entry("config")))
+    scan, created = beat.ledger.scan, list[float]()
+
+    def create_and_scan(position: int, count: int) -> tuple[int, list[tuple[str, Stored]]]:
+        if not created:
+            created.append(world.seconds())
+            people.define("new")
+        return scan(position, count)
+
+    monkeypatch.setattr(beat.ledger, "scan", create_and_scan)
+    world.run(LEASE + 3)
+    assert dues(world, "new") == every(created[0], world.seconds(), 1.0)
 
 
 def test_an_update_continues_after_what_was_fired_and_brings_nothing_of_the_past(
