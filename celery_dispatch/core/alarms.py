@@ -4,7 +4,8 @@ The owner's alarm rings when an occurrence is to be fired, which is its due and 
 handover later.  Helpers are the standby, and everybody where that instant lies before the switch to their own
 config.  An entry that fails rings again with backoff; one that is completed has no alarm.
 
-A cursor that stands under a row which this node does not know is *stale*: it rests, until the row was read.
+What is held by another row than its cursor stands under, or than this node knows, is *stale*: it rests until
+it is held by that one.
 """
 
 from __future__ import annotations

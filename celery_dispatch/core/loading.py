@@ -130,6 +130,9 @@ class Loading:
     def changed(self, names: Collection[str]) -> None:
         """Note that something else was said of these at run time."""
         for name in names:
+            item = self._timeline.get(name)
+            if item is not None:
+                item.replaced = True
             if name in self._catalog and name not in self._order:
                 self._enter(name)
             elif name not in self._catalog and name in self._order:
@@ -298,7 +301,7 @@ class Loading:
         item = self._item(name, stored, item)
         self._pending.pop(name, None)
         if item is not None:
-            item.cursor, item.rank = stored, view.mine[slot_of(name)]
+            item.cursor, item.rank, item.replaced = stored, view.mine[slot_of(name)], False
             self._alarms.reckon(item)
 
     def _item(self, name: str, cursor: Cursor, item: Item | None) -> Item | None:

@@ -279,6 +279,7 @@ class Node:
         if view.own is not None:
             self._alarms.under(view.own, until=view.until)
             if before is not None and before.recovery and not view.recovery:
+                self._following.look()  # cursors may stand under older rows again
                 self._alarms.reopen()
         self._loading.note(before, view)
         if view.own is not None:

@@ -33,7 +33,7 @@ class Item:
     that is to be fired; ``completed``: it waits for none.  ``attempt`` is a claim whose outcome is unknown.
     ``failures`` counts errors in a row, for the backoff; ``order`` breaks ties among equal alarms and is
     negative on a standby, so that owner and standby begin at opposite ends of the same queue.
-    ``row`` is what was said at run time of the entry, as it was held.
+    ``row`` is what was said at run time of the entry, as it was held; ``replaced``: another is known now.
     """
 
     entry: Entry
@@ -46,6 +46,7 @@ class Item:
     failures: int = 0
     ticket: int = 0
     row: Row | None = None
+    replaced: bool = False
     completed: bool = False
     fires_at: datetime = field(init=False)
 
@@ -63,8 +64,12 @@ class Item:
 
     @property
     def is_stale(self) -> bool:
-        """Whether its cursor stands under another row than this node holds it by."""
-        return self.cursor.change != (self.row.version if self.row is not None else 0)
+        """Whether it must not be fired by the row that it is held by.
+
+        Its cursor may stand under another one; it may also stand under that very row again, where a recovery
+        put it back after the change.
+        """
+        return self.replaced or self.cursor.change != (self.row.version if self.row is not None else 0)
 
 
 @dataclass(slots=True, eq=False)

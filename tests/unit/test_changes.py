@@ -441,6 +441,25 @@ def test_a_cursor_that_has_gone_apart_from_its_row_is_put_under_it(world: World,
     assert world.doubled() == []
 
 
+@pytest.mark.parametrize("told", [True, False])
+def test_a_cursor_that_is_put_back_under_the_row_before_is_not_fired_by_it(
+    world: World, people: People, told: bool
+) -> None:
+    """The change is made after the loss, and before anybody found out."""
+    three(world)
+    people.define("job")
+    world.run(5.3)
+    if not told:
+        world.store.followers.clear()
+    world.store.flush()
+    people.pause("config")
+    paused = world.seconds()
+    world.run(LEASE)
+    assert last(world, "config") <= paused
+    assert cursor_of(world, "config").skipped
+    assert all(beat.report.recoveries == 1 for beat in world.beats.values())
+
+
 # --- deploys ------------------------------------------------------------------------------------------------
 
 
