@@ -46,7 +46,7 @@ class Following:
         self._clock = clock
         self._report = report
         self._known = 0  # everything up to this version is known
-        self._floor = 0
+        self._floor = 0  # as it is stored: an emptied Redis has none, and what it lost was not removed
         self._mends: str | None = None  # the part of the gate that says when rows were put back
         self._seen: set[str] | None = None  # names met while all versions are read
         self._position = 0
@@ -80,7 +80,7 @@ class Following:
         if self._seen is None and self._must_begin(news):
             self._mends, self._seen, self._position = _mends(news), set(), 0
             news = self._rows.news(0, _PAGE)
-        self._floor = max(self._floor, news.floor)
+        self._floor = news.floor
         if news.version < self._known:
             self.suspicious = True
             return
@@ -122,7 +122,8 @@ class Following:
 
     def _must_begin(self, news: News) -> bool:
         """Whether this node cannot have heard of everything."""
-        return _mends(news) != self._mends or news.floor > max(self._known, self._floor)
+        removed_later = news.floor > self._known and news.floor != self._floor
+        return _mends(news) != self._mends or removed_later
 
     def _take(self, news: News) -> None:
         """Read the rows that differ; the catalog is in line after the last page."""

@@ -441,6 +441,30 @@ def test_a_cursor_that_has_gone_apart_from_its_row_is_put_under_it(world: World,
     assert world.doubled() == []
 
 
+def test_an_emptied_redis_gets_back_what_is_older_than_what_was_once_removed(
+    world: World, people: People
+) -> None:
+    """Somebody writes a row before anybody found out, so that the versions go on."""
+    beats = three(world)
+    live = people.define("live", SLOW)
+    world.run(0.1)
+    people.define("dead", SLOW)
+    world.store.gate = "123."  # rows were put back once
+    world.store.rows_changed()
+    world.run(0.6)
+    people.delete("dead")
+    row = people.row("dead")
+    assert isinstance(row, Row)
+    beats[0].rows.retire({"dead": (row, cursor_of(world, "dead"))})
+    world.run(0.6)
+    assert world.store.catalog_floor > live.version
+    world.store.flush()
+    people.define("other", SLOW)
+    world.run(LEASE)
+    assert world.store.rows["live"] == live
+    assert {beat.report.run_time for beat in beats} == {2}
+
+
 @pytest.mark.parametrize("told", [True, False])
 def test_a_cursor_that_is_put_back_under_the_row_before_is_not_fired_by_it(
     world: World, people: People, told: bool
