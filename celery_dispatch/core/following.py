@@ -11,6 +11,9 @@ for the gate that is stored, the catalog is not ``sound``, and its node fires no
 
 A row that is stored in a lower version than this node knows, or not at all though it was not removed, is one
 that Redis has lost: the node becomes suspicious, and the recovery has it put back.
+
+Where the row of all entries is not the one that the gate stands for, and is not when it is read again, nobody
+can say whether all entries are paused: the node says so, and fires nothing until somebody does.
 """
 
 from __future__ import annotations
@@ -32,6 +35,11 @@ logger = logging.getLogger(__name__)
 _EVERY = 0.5  # seconds between two looks
 _PAGE = 1_000  # changes in one look
 
+_UNREADABLE = (
+    "the row that says whether all entries are paused cannot be read. "
+    "Run: celery dispatch pause --all, and when all may go on: celery dispatch resume --all"
+)
+
 
 class Following:
     """Keeps a catalog in line with the rows.
@@ -52,6 +60,7 @@ class Following:
         self._position = 0
         self._missing: dict[str, int] = {}  # rows that were not found in the version that is known
         self._learnt: set[str] = set()  # names of which something else is known than ``turn`` told
+        self._unclear: str | None = None  # the gate for which it is not known whether all entries are paused
         self._must_look = True
         self._look_at = 0.0
         self._merge_of = ""
@@ -60,7 +69,11 @@ class Following:
     @property
     def sound(self) -> bool:
         """Whether the catalog is in line with the gate that it holds."""
-        return self._mends is not None and self._seen is None
+        return not self._is_reading and self._unclear is None
+
+    @property
+    def _is_reading(self) -> bool:
+        return self._mends is None or self._seen is not None
 
     def look(self) -> None:
         """Let the next turn look at once; may be called from any thread."""
@@ -68,7 +81,7 @@ class Following:
 
     def turn(self) -> Collection[str]:
         """Look, if it is time to; all names of which something else is known now.  Raises ``StoreError``."""
-        if self._must_look or not self.sound or self._clock.monotonic() >= self._look_at:
+        if self._must_look or self._is_reading or self._clock.monotonic() >= self._look_at:
             self._look()
         learnt, self._learnt = self._learnt, set()
         return learnt
@@ -91,7 +104,7 @@ class Following:
     @property
     def wait(self) -> float:
         """Seconds until the next look, or until there is something to tell."""
-        if self._must_look or self._learnt or not self.sound:
+        if self._must_look or self._learnt or self._is_reading:
             return 0.0
         return max(0.0, self._look_at - self._clock.monotonic())
 
@@ -128,6 +141,8 @@ class Following:
     def _take(self, news: News) -> None:
         """Read the rows that differ; the catalog is in line after the last page."""
         names = [name for name, version in news.changed if self._catalog.version(name) != version]
+        if self._unclear is not None and ALL not in names:
+            names.append(ALL)
         if names:
             self.learn(names)
         if self._seen is not None:
@@ -148,10 +163,16 @@ class Following:
     def _pass(self, news: News) -> None:
         """Hold the gate, if everything that it stands for is known."""
         halt = news.gate.partition(".")[2]
-        if _mends(news) == self._mends and halt in ("", str(self._catalog.version(ALL))):
-            self._catalog.gate = news.gate
-        else:  # it changed while this node looked
+        if _mends(news) != self._mends:
             self._must_look = True
+        elif halt in ("", str(self._catalog.version(ALL))):
+            self._catalog.gate, self._unclear = news.gate, None
+            if self._report.well(ALL):
+                logger.warning("It is known again whether all entries are paused")
+        elif news.gate != self._unclear:  # it changed while this node looked, most likely
+            self._unclear, self._must_look = news.gate, True
+        elif self._report.error(ALL, _UNREADABLE):
+            logger.error("Nothing is fired: %s", _UNREADABLE)
 
     def _drop_unseen(self, seen: set[str]) -> None:
         """Forget what is stored no more; what is no more though it was not removed is missed."""

@@ -356,7 +356,7 @@ class Node:
         if (fires and not self._firing.done) or not self._loading.done or self._sweeper.is_under_way:
             return 0.0
         longest = min(_LONGEST_WAIT, self._following.wait)
-        alarm = self._timeline.next_alarm()
+        alarm = self._timeline.next_alarm() if fires else None
         if alarm is None:
             return longest
         wait: timedelta = alarm - self._clock.now()

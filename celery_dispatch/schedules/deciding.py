@@ -106,8 +106,16 @@ def paused(found: Found, now: datetime, *, note: str, author: str) -> Change:
 
 
 def resumed(found: Found, now: datetime) -> Change | None:
-    """The change that ends a pause; ``None`` where none is on."""
+    """The change that ends a pause; ``None`` where none is on.
+
+    Raises ``ScheduleError`` if the row cannot be read.
+    """
     row = found.row
+    if isinstance(row, Damaged):
+        what = repr(found.name) if found.name else "everything"
+        raise ScheduleError(
+            f"Whether {what} is paused cannot be read: it is {row}. Pause it again, and then resume it."
+        )
     if not isinstance(row, Row) or row.pause is None or not row.pause.is_on:
         return None
     return replace(change_of(found, now), pause=replace(row.pause, until=now))

@@ -211,11 +211,17 @@ class Schedules:
         return self.get(name)
 
     def pause_all(self, *, note: str = "", author: str = "") -> None:
-        """Let no schedule fire anything, until ``resume_all``; their own pauses stay as they are."""
+        """Let no schedule fire anything, until ``resume_all``; their own pauses stay as they are.
+
+        What was claimed before and is still on its way to a broker waits, and is sent after ``resume_all``.
+        """
         self._editing.edit(ALL, lambda found, now: paused(found, now, note=note, author=author))
 
     def resume_all(self) -> None:
-        """Let all schedules fire again that are not paused themselves; they are next due after now."""
+        """Let all schedules fire again that are not paused themselves; they are next due after now.
+
+        Raises ``ScheduleError`` where the pause cannot be read; ``pause_all`` writes it anew.
+        """
         self._editing.edit(ALL, resumed)
 
     def create_many(

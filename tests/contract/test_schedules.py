@@ -192,6 +192,18 @@ def test_all_can_be_paused_and_resumed(schedules: Schedules) -> None:
     assert [one.name for one in schedules.list().items] == ["of-config"]
 
 
+def test_a_pause_of_all_that_cannot_be_read_is_not_resumed_in_silence(
+    schedules: Schedules, client: redis.Redis, keys: Keys
+) -> None:
+    schedules.pause_all()
+    client.hset(keys.entries, "", "nonsense")
+    with pytest.raises(ScheduleError, match="everything is paused cannot be read"):
+        schedules.resume_all()
+    schedules.pause_all()
+    schedules.resume_all()
+    assert schedules.paused_all is None
+
+
 def test_pages_go_through_all_by_name_and_filters_leave_out(schedules: Schedules) -> None:
     for number in range(7):
         schedules.create(f"job-{number}", task="proj.add", schedule=10)

@@ -12,7 +12,7 @@ import pytest
 
 from celery_dispatch.core.clock import whole_ms
 from celery_dispatch.core.entry import Cursor
-from celery_dispatch.core.ports import Change, ChangeResult, ChangeStatus, Damaged, MemberState, Stored
+from celery_dispatch.core.ports import Change, ChangeResult, ChangeStatus, Damaged, MemberState, News, Stored
 from celery_dispatch.core.report import Skip
 from celery_dispatch.core.rows import ALL, Pause, Row
 from celery_dispatch.core.sweep import GRACE
@@ -356,6 +356,37 @@ def test_an_entry_whose_row_cannot_be_read_is_not_fired_until_it_can(world: Worl
     world.store.rows["job"] = later
     world.run(11)
     assert last(world, "job") > world.seconds() - 0.6
+    assert beat.report.snapshot()["errors"] == {}
+
+
+@pytest.mark.parametrize("is_damaged", [True, False])
+def test_a_node_that_cannot_know_whether_all_are_paused_says_so_and_fires_nothing_until_it_can(
+    world: World, people: People, caplog: pytest.LogCaptureFixture, is_damaged: bool
+) -> None:
+    people.pause(ALL)
+    people.resume(ALL)
+    if is_damaged:
+        world.store.rows[ALL] = Damaged("nonsense", "a test")
+    else:
+        del world.store.rows[ALL]
+    beat = world.start("a", catalog(entry("config")))
+    news, looks = beat.rows.news, list[float]()
+
+    def counted(since: int, limit: int) -> News:
+        looks.append(world.seconds())
+        return news(since, limit)
+
+    beat.rows.news = counted  # type: ignore[method-assign]
+    world.run(5)
+    assert world.store.messages() == []
+    assert len(looks) < 15
+    assert beat.node.turn() > 0
+    assert caplog.text.count("whether all entries are paused cannot be read") == 1
+    assert "cannot be read" in beat.report.snapshot()["errors"][ALL]
+    people.pause(ALL)
+    people.resume(ALL)
+    world.run(3)
+    assert world.store.messages()
     assert beat.report.snapshot()["errors"] == {}
 
 
