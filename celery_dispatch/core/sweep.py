@@ -135,7 +135,7 @@ class Sweeper:
 
     def _retired(self, name: str, cursor: Cursor, now: datetime) -> tuple[Row, Cursor] | None:
         row = self._catalog.row(name)
-        if row is None or row.definition or row.is_paused or not cursor.is_tombstone:
+        if row is None or name in self._catalog or row.is_paused or not cursor.is_tombstone:
             return None
         old = now - cursor.effective_from > GRACE and now - row.updated > GRACE
         return (row, cursor) if old and row.version == cursor.change else None

@@ -611,6 +611,20 @@ def test_what_says_nothing_is_removed_a_day_later_and_a_node_that_slept_through_
     assert world.seconds() > HANDOVER
 
 
+def test_what_a_config_has_is_not_removed_however_long_its_row_says_nothing(
+    world: World, people: People
+) -> None:
+    """It was paused and resumed before any node had taken it up, and was never due since."""
+    people.pause("rare")
+    people.resume("rare")
+    beat = world.start("a", catalog(entry("config", 3600.0), entry("rare", 10 * 86400.0)))
+    world.run(LEASE + 1)
+    world.clock.advance(GRACE.total_seconds() + 7300)
+    world.run(LEASE + 1)
+    assert "rare" in world.store.cursors
+    assert beat.report.recoveries == 0
+
+
 def test_an_entry_that_is_to_be_removed_when_completed_is_deleted_once_its_last_message_is_sent(
     world: World, people: People
 ) -> None:
