@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from secrets import token_hex
@@ -60,6 +61,19 @@ def done(result: ChangeResult) -> Row:
     assert result.status is ChangeStatus.DONE
     assert isinstance(result.row, Row)
     return result.row
+
+
+def create_all(world: World, names: Sequence[str]) -> list[Row]:
+    made = []
+    for start in range(0, len(names), 200):
+        some = names[start : start + 200]
+        made += world.rows.change(
+            [
+                Change(name, None, token_hex(4), LONG_AGO, LONG_AGO, '{"task":"t"}', anchor=LONG_AGO)
+                for name in some
+            ]
+        )
+    return [done(result) for result in made]
 
 
 # --- a row and its cursor -----------------------------------------------------------------------------------
@@ -276,6 +290,31 @@ def test_what_is_claimed_and_not_sent_goes_with_a_deletion_and_no_other(world: W
     assert count == 2
     assert {intent.name for intent in left} == {"1:report", "stays"}
     assert not world.intents.keep([intents["report"]])[0]
+
+
+def test_of_any_number_of_open_intents_all_go_with_the_deletion(world: World, fence: Fence) -> None:
+    names = [f"e{i}" for i in range(2_100)]
+    rows = dict(zip(names, create_all(world, names)))
+    claims = []
+    for name, known in zip(names, world.ledger.read(names)):
+        assert isinstance(known, Cursor)
+        wanted = known.advance(
+            LONG_AGO + MS, definition=known.definition, fence=fence, node="a", fired=1, skipped=0
+        )
+        intent = Intent(name, LONG_AGO + MS, known.definition, "a", token_hex(8), whole(world.now()))
+        claims.append(Claim(name, known, wanted, intent=intent))
+    for start in range(0, len(claims), 500):
+        results = world.ledger.claim(fence, claims[start : start + 500]).results
+        assert {result.status for result in results} == {ClaimStatus.WON}
+    assert world.intents.read(1)[0] == len(names)
+    for start in range(11):  # from all pages of the open ones at once
+        some = [
+            Change(name, rows[name], token_hex(4), LONG_AGO, LONG_AGO, drops_intents=True)
+            for name in names[start::11]
+        ]
+        assert {result.status for result in world.rows.change(some)} == {ChangeStatus.DONE}
+        left = sum(len(names[later::11]) for later in range(start + 1, 11))
+        assert world.intents.read(1)[0] == left
 
 
 # --- the gate -----------------------------------------------------------------------------------------------

@@ -96,20 +96,22 @@ end
 -- Intents that stay hidden behind this many are of more nodes than a pool has.
 local function drop_intents()
   local MOST, PAGE = 20000, 1000
+  local gone = {}
   for from = 0, MOST - 1, PAGE do
-    local fields, gone = redis.call('ZRANGE', attempts, from, from + PAGE - 1), {}
+    local fields = redis.call('ZRANGE', attempts, from, from + PAGE - 1)
     for _, field in ipairs(fields) do
       if dropped[field:match('^%d+:(.*)$') or false] then
         gone[#gone + 1] = field
       end
     end
-    if #gone > 0 then
-      redis.call('HDEL', intents, unpack(gone))
-      redis.call('ZREM', attempts, unpack(gone))
-    end
     if #fields < PAGE then
-      return
+      break
     end
+  end
+  for from = 1, #gone, PAGE do  -- afterwards, for it changes the ranks
+    local last = math.min(from + PAGE - 1, #gone)
+    redis.call('HDEL', intents, unpack(gone, from, last))
+    redis.call('ZREM', attempts, unpack(gone, from, last))
   end
 end
 
