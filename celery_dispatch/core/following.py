@@ -93,12 +93,14 @@ class Following:
         if self._seen is None and self._must_begin(news):
             self._mends, self._seen, self._position = _mends(news), set(), 0
             news = self._rows.news(0, _PAGE)
-        self._floor = news.floor
+        removed, self._floor = news.floor > self._floor, news.floor
         if news.version < self._known:
             self.suspicious = True
             return
         self._doubt(doubtful)
         self._take(news)
+        if removed:
+            self._forget()
         self._look_at = self._clock.monotonic() + _EVERY
 
     @property
@@ -181,6 +183,13 @@ class Following:
             if version > self._floor:
                 self._missing[name], self._must_look = version, True
             else:
+                self._put(name, None)
+
+    def _forget(self) -> None:
+        """Forget rows that say nothing and may have been removed; a stored one is read when met."""
+        for name, row in self._catalog.rows.items():
+            says_nothing = name not in self._catalog and not row.is_paused
+            if says_nothing and name != ALL and row.version <= self._floor:
                 self._put(name, None)
 
     def _doubt(self, doubtful: Mapping[str, int]) -> None:

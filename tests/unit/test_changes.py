@@ -611,6 +611,24 @@ def test_what_says_nothing_is_removed_a_day_later_and_a_node_that_slept_through_
     assert world.seconds() > HANDOVER
 
 
+def test_what_was_removed_is_forgotten_and_does_not_come_back_with_a_recovery(
+    world: World, people: People
+) -> None:
+    beats = three(world)
+    people.pause("other-config")
+    people.define("job", SLOW)
+    people.delete("job")
+    world.run(0.1)
+    row = people.row("job")
+    assert isinstance(row, Row)
+    beats[0].rows.retire({"job": (row, cursor_of(world, "job"))})
+    world.run(0.6)
+    world.store.flush()
+    world.run(LEASE)
+    assert all(beat.report.recoveries == 1 for beat in beats)
+    assert set(world.store.rows) == {"other-config"}
+
+
 def test_what_a_config_has_is_not_removed_however_long_its_row_says_nothing(
     world: World, people: People
 ) -> None:
