@@ -1,6 +1,7 @@
 """Faults on a small pool with short leases; ``python -m tests.drills.table`` runs all of them at full length.
 
-A drill mostly waits, so four are run at a time, begun in the order of the tests and judged each by its own.
+A drill mostly waits, so two are run at a time, begun in the order of the tests and judged each by its own.
+What is lost, doubled or early is judged as ever; how late something may be is left to a quiet machine.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ from tests.programs import is_ci
 from tests.servers import KINDS, leaked_keys
 
 SHORT: dict[str, object] = {"dispatch_heartbeat_interval": 0.5, "dispatch_lease_ttl": 3}
-HASTE = 400.0  # ms that a busy machine may add to a bound; less than a handover in all
+HASTE = 2_000.0  # ms that a busy machine may add to a bound; with a handover less than a lease in all
 CALM = 1.5  # seconds
-AT_A_TIME = 4
+AT_A_TIME = 2
 STAYS = ("_kombu.*", "drill:*")
 
 pytestmark = pytest.mark.timeout(300)  # a test may wait for the drills that were begun before its own
