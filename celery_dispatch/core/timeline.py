@@ -13,16 +13,18 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timezone
 
 from celery_dispatch.core.entry import Cursor, Entry, Occurrence
 from celery_dispatch.core.ports import Claim, Path
 from celery_dispatch.core.report import Skip
 from celery_dispatch.core.rows import Row
+from celery_dispatch.errors import EntryError
 
 __all__ = ["Bid", "Item", "Timeline"]
 
 _SLACK = 1_000
+_LATEST = datetime(9000, 1, 1, tzinfo=timezone.utc)  # as late as a cursor may be due
 
 
 @dataclass(slots=True, eq=False)
@@ -54,8 +56,14 @@ class Item:
         self.fires_at = self.due
 
     def wait_for(self, due: datetime, fires_at: datetime | None = None) -> None:
-        """Wait for the occurrence of ``due``, which is fired then unless it is said when."""
-        self.due, self.fires_at, self.completed = due, fires_at or due, False
+        """Wait for the occurrence of ``due``, which is fired then unless it is said when.
+
+        Raises ``EntryError`` for what lies so late that nothing can be added to it.
+        """
+        alarm = fires_at or due
+        if max(due, alarm) > _LATEST:
+            raise EntryError("its next due is past the year 9000")
+        self.due, self.fires_at, self.completed = due, alarm, False
 
     def complete(self) -> None:
         """Wait for nothing: the cursor has passed the last occurrence."""

@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -183,6 +183,22 @@ def test_slow_messages_do_not_keep_the_loop_from_turning(world: World) -> None:
     began = world.clock.monotonic()
     beat.node.turn()
     assert world.clock.monotonic() - began < 1.5
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_due_at_the_end_of_the_calendar_is_that_entrys_error_on_owner_and_standby(
+    world: World, alone: bool
+) -> None:
+    class Last(Every):
+        def following(self, last: datetime, after: datetime) -> datetime:
+            return datetime(9999, 12, 31, 23, 59, 59, 999000, tzinfo=timezone.utc)
+
+    entries = catalog(entry("late", Last(1.0)), *many(20).entries.values())
+    beats = [world.start(name, entries) for name in ("a" if alone else "ab")]
+    world.run(5)
+    check(world, lag=HANDOVER + 0.1)
+    for beat in beats:
+        assert beat.report.snapshot()["errors"] == {"late": "its next due is past the year 9000"}
 
 
 # --- faults -------------------------------------------------------------------------------------------------
