@@ -14,9 +14,9 @@ A stencil holds for a second: routes, queues, settings and task classes that cha
 followed.  It pays where many are due at once, and costs nothing where they are not.
 
 Not every entry has a shape.  Its options must be of those in ``_OPTIONS`` and plain data, as its arguments
-must be.  A message must be of Celery's task protocol 2 in JSON, not compressed, hold no header or property
-that this module does not know, and go to the default exchange or to a fanout.  Whatever is not so is built by
-Celery each time.  So is all that runs code of the user, for whoever renders asks for that first.
+must be.  A message must be of Celery's task protocol 2 in kombu's own JSON, not compressed, hold no header
+or property that this module does not know, and go to the default exchange or to a fanout.  Whatever is not so
+is built by Celery each time.  So is all that runs code of the user, for whoever renders asks for that first.
 """
 
 from __future__ import annotations
@@ -70,6 +70,7 @@ _OPTIONS: Mapping[str, tuple[type, ...]] = {
 _SCALARS = (str, int, float, bool, type(None))
 _EMBEDDED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 
+_JSON = ("application/json", "utf-8")
 _PARTS = {"body", "content-encoding", "content-type", "headers", "properties"}
 _HEADERS = {
     "lang", "task", "id", "shadow", "eta", "expires", "group", "group_index", "retries", "timelimit",
@@ -96,6 +97,8 @@ _HOLES = (
     ("headers", "argsrepr", _ARGS),
     ("headers", "kwargsrepr", _KWARGS),
 )
+
+_FILLED = {field for part, field, _ in _HOLES if part == "headers"} | {"eta", "expires"}
 
 _EACH_TIME = (re.compile(r'"delivery_tag": "([^"]*)"'), re.compile(r'"expiration": "([^"]*)"'))
 
@@ -149,7 +152,6 @@ class Stencils:
         self._limits: dict[str, Any] = {}  # of how arguments are shown
         self._longest = 0, 0  # the same
         self._tasks: Mapping[str | None, object] = {}  # the registry: it sees what is added
-        self._encode: Callable[[object], str] = _serialised
         self._until = 0.0
         self._tags: list[str] = []
         self._due: tuple[datetime | None, str] = (None, "")
@@ -175,9 +177,6 @@ class Stencils:
         self._longest = app.amqp.argsrepr_maxsize, app.amqp.kwargsrepr_maxsize
         levels = getattr(app.conf, "task_repr_maxlevels", None)  # since Celery 5.7
         self._limits = {} if levels is None else {"maxlevels": levels}
-        codec = getattr(registry, "_encoders", {}).get("json")
-        is_kombus = codec is not None and codec.encoder is json.dumps
-        self._encode = json.dumps if is_kombus else _serialised
 
     def learn(self, occurrence: Occurrence, now: datetime, commands: tuple[Command, ...]) -> None:
         """Celery has built this message of ``occurrence`` at ``now``."""
@@ -188,12 +187,19 @@ class Stencils:
         stencil = self._shapes.get(letter.shape)
         if stencil is None:
             if letter.shape not in self._shapes and len(self._shapes) < _MOST_SHAPES:
-                silent = self._backend_is_silent()
-                self._shapes[letter.shape] = _cut(letter, name, values, commands) if silent else None
+                may = self._is_kombus_json(letter) and self._backend_is_silent()
+                self._shapes[letter.shape] = _cut(letter, name, values, commands) if may else None
         elif stencil.cut_from != name and not stencil.proven:
             stencil.proven = stencil.fill(values) == commands
             if not stencil.proven:
                 self._shapes[letter.shape] = None
+
+    def _is_kombus_json(self, letter: _Letter) -> bool:
+        """Whether the body is serialised by kombu's own JSON: any other code may do more than that."""
+        options: Any = letter.payload.options or {}
+        name = options.get("serializer", getattr(letter.task, "serializer", None))
+        codec = getattr(registry, "_encoders", {}).get("json")
+        return (name or self._app.conf.task_serializer) == "json" and codec == (*_JSON, json.dumps)
 
     def _backend_is_silent(self) -> bool:
         """Whether the result backend does nothing of its own when a task is sent."""
@@ -255,7 +261,7 @@ class Stencils:
                 _check_signature(task, args, kwargs)
             words = (
                 _quoted(name),
-                b64encode(self._encode((args, kwargs, _EMBEDDED)).encode()).decode(),
+                b64encode(json.dumps((args, kwargs, _EMBEDDED)).encode()).decode(),
                 _quoted(self._shown(args or (), self._longest[0])),
                 _quoted(self._shown(kwargs, self._longest[1])),
             )
@@ -278,7 +284,10 @@ class Stencils:
 
 
 def _are_plain_options(options: Any) -> bool:
-    """Whether all are known; what has expired when it is sent, Celery warns of."""
+    """Whether all are known; what has expired when it is sent, Celery warns of.
+
+    Headers of the entry's own must not be where a stencil has its holes.
+    """
     return (
         type(options) is dict
         and all(
@@ -286,6 +295,7 @@ def _are_plain_options(options: Any) -> bool:
             for name, value in options.items()
         )
         and options.get("expires", 1) >= 1
+        and _FILLED.isdisjoint(options.get("headers") or ())
     )
 
 
@@ -305,12 +315,6 @@ def _is_simple(value: object) -> bool:
     if type(value) is str:
         return _SIMPLE_TEXT.fullmatch(value) is not None
     return value is None or type(value) in (int, bool)
-
-
-def _serialised(data: object) -> str:
-    """``data`` as Celery serialises a body, whoever has registered the encoder."""
-    text: str = registry.dumps(data, serializer="json")[2]
-    return text
 
 
 def _check_signature(task: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
@@ -373,6 +377,7 @@ def _known_message(text: str, *, own_headers: Mapping[str, object], queues: bool
         headers, properties = message["headers"], message["properties"]
         known = (
             message.keys() == _PARTS
+            and (message["content-type"], message["content-encoding"]) == _JSON
             and headers.keys() <= _HEADERS | own_headers.keys()
             and properties.keys() <= _PROPERTIES
             and not (queues and properties["delivery_info"]["exchange"])

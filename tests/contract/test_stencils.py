@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
@@ -17,6 +17,8 @@ from celery.utils.saferepr import saferepr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from kombu import Exchange, Queue
+from kombu.serialization import register, registry, unregister  # type: ignore[attr-defined]
+from kombu.utils import json as kombu_json
 
 from celery_dispatch.celery_bridge.outbox import CeleryOutbox
 from celery_dispatch.celery_bridge.stencils import _is_simple
@@ -296,6 +298,48 @@ def test_what_is_not_known_to_be_the_same_is_built_by_celery(
 ) -> None:
     queues.add("*")
     assert _check(server, Drawn("any", options, _PLAIN, _NAMES)) == 12
+
+
+@pytest.mark.parametrize("header", ["argsrepr", "kwargsrepr", "root_id", "dispatch_due"])
+def test_headers_of_the_users_own_are_not_covered(server: Server, queues: set[str], header: str) -> None:
+    queues.add("*")
+    arguments: list[tuple[list[Any], dict[str, Any]]] = [([], {}), ([], {}), ([1], {"a": 1}), ([2], {"b": 2})]
+    own = {"argsrepr": "()"}.get(header, "{}")
+    assert _check(server, Drawn("any", {"headers": {header: own}}, arguments, _NAMES)) == 12
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "encoding", "by_setting"),
+    [
+        ("sealed", "application/json", "utf-8", True),
+        ("sealed", "application/json", "utf-8", False),
+        ("sealed", "application/x-sealed", "utf-8", False),
+        ("json", "application/json", "utf-8", True),
+        ("json", "application/json", "utf-16", True),
+    ],
+)
+def test_a_serializer_of_the_users_own_is_never_left_out(
+    server: Server, queues: set[str], name: str, kind: str, encoding: str, by_setting: bool
+) -> None:
+    queues.add("*")
+
+    def seal(data: object) -> str:
+        text = str(kombu_json.dumps(data))
+        return text if "secret" not in text else json.dumps(text[::-1])
+
+    arguments: list[tuple[list[Any], dict[str, Any]]] = [
+        ([n, "secret" if n > 1 else ""], {}) for n in range(4)
+    ]
+    before = registry._encoders["json"], dict(registry.name_to_type), dict(registry.type_to_name)
+    register(name, seal, json.loads, content_type=kind, content_encoding=encoding)
+    drawn = Drawn("any", {} if by_setting else {"serializer": name}, arguments, _NAMES)
+    try:
+        assert _check(server, replace(drawn, conf={"task_serializer": name} if by_setting else {})) == 12
+    finally:
+        if name != "json":
+            unregister(name)
+        registry._encoders["json"] = before[0]
+        registry.name_to_type, registry.type_to_name = before[1:]
 
 
 @pytest.mark.parametrize("value", [Decimal(1), b"x", DUE, {1: 2}], ids=str)
