@@ -8,13 +8,14 @@ it wraps.  What is no plain function or method is no code of theirs either.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import FunctionType, MethodType
 from typing import Any
 
 from celery import Celery, signals
 from celery.app.routes import MapRoute
 from celery.beat import BeatLazyFunc, ScheduleEntry
+from kombu.serialization import registry  # type: ignore[attr-defined]
 
 __all__ = ["UserCode"]
 
@@ -23,6 +24,8 @@ _SIGNALS = {
     name: getattr(signals, name) for name in ("before_task_publish", "after_task_publish", "task_sent")
 }
 _SCHEDULER = ("apply_entry", "apply_async", "send_task", "_send_task")
+_ENCODERS: Mapping[str, Any] = getattr(registry, "_encoders", {})
+_SERIALIZERS = {"kombu", "celery", "yaml"}  # where the encoders that kombu and Celery register are defined
 _OWN_MEANS = ("connection", "router")  # options that bring code or a connection of their own
 
 
@@ -37,6 +40,7 @@ class UserCode:
         self._last: tuple[ScheduleEntry | None, str] = (None, "")  # asked for twice in a row
         self._until = 0.0
         self._wraps_sending = False
+        self._serializer: object = None
 
     def of(self, payload: ScheduleEntry) -> str:
         """What of the user's runs when ``payload`` is published, in words; empty if nothing does."""
@@ -50,7 +54,16 @@ class UserCode:
         found = self._of_tasks.get(name)
         if found is None:
             found = self._of_tasks[name] = _of_signals(name) or _of_task(self._app.tasks.get(name))
-        return found or _of_arguments(payload)
+        return found or _of_arguments(payload) or self._of_serializer(payload)
+
+    def _of_serializer(self, payload: ScheduleEntry) -> str:
+        task: Any = self._app.tasks.get(payload.task)
+        options: Any = payload.options or {}
+        name = options.get("serializer", getattr(task, "serializer", None)) or self._serializer
+        codec = _ENCODERS.get(name) if isinstance(name, str) else None  # rendering will say so
+        if codec is None or _home(codec.encoder).partition(".")[0] in _SERIALIZERS:
+            return ""
+        return f"the serializer {name} is not kombu's own"
 
     @property
     def wraps_sending(self) -> bool:
@@ -74,6 +87,7 @@ class UserCode:
 
     def _of_all(self) -> Iterator[str]:
         app = self._app
+        self._serializer = app.conf.task_serializer
         if app.conf.task_always_eager:
             yield "task_always_eager is set, so tasks run in beat itself"
         for name in _SCHEDULER:

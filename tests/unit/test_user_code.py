@@ -13,6 +13,7 @@ from celery import Celery
 from celery.beat import BeatLazyFunc, ScheduleEntry, Scheduler
 from celery.signals import after_task_publish, before_task_publish, task_sent
 from kombu import Producer
+from kombu.serialization import register, unregister
 
 from celery_dispatch.celery_bridge import user_code
 from celery_dispatch.celery_bridge.user_code import UserCode
@@ -192,6 +193,27 @@ def test_a_sender_of_messages_of_the_users_own(app: Celery, found: Find) -> None
 def test_tasks_that_run_in_beat_itself(app: Celery, found: Find) -> None:
     app.conf.task_always_eager = True
     assert "task_always_eager" in found()
+
+
+@pytest.mark.parametrize("by", ["option", "task", "setting"])
+def test_a_serializer_of_the_users_own(app: Celery, found: Find, by: str) -> None:
+    register("sealed", must_not_run, must_not_run, content_type="application/json", content_encoding="utf-8")
+    try:
+        if by == "task":
+            app.tasks["add"].serializer = "sealed"
+        if by == "setting":
+            app.conf.task_serializer = "sealed"
+        options = {"serializer": "sealed"} if by == "option" else {}
+        assert found(task="other" if by == "setting" else "add", options=options) == (
+            "the serializer sealed is not kombu's own"
+        )
+    finally:
+        unregister("sealed")
+
+
+@pytest.mark.parametrize("name", ["json", "pickle", "yaml", "msgpack", "unknown", {"no": "name"}])
+def test_serializers_that_kombu_brings_are_none(found: Find, name: object) -> None:
+    assert found(options={"serializer": name}) == ""
 
 
 @pytest.mark.parametrize("option", ["connection", "router"])
