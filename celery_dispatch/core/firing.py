@@ -100,7 +100,8 @@ class Firing:
         self._report = report
         self._patience = patience
         self._batch_size = batch_size
-        self._popped: deque[Item] = deque()  # their next dues are to be reckoned
+        self._settled: deque[Item] = deque()  # their next dues are to be reckoned
+        self._open: dict[Item, None] = {}  # popped and not dealt with; only during a pass
         self._waiting: deque[Item] = deque()  # due and open; only during a pass
         self._contended = False  # another node had claimed some of the last batch
 
@@ -109,7 +110,7 @@ class Firing:
     @property
     def done(self) -> bool:
         """Whether no next due is left to be reckoned."""
-        return not self._popped
+        return not self._settled
 
     def fire(self) -> None:
         """One pass over everything that is due now.  Raises ``StoreError`` and ``FencedError``."""
@@ -119,17 +120,31 @@ class Firing:
             while batch and not self.suspicious:
                 batch = self._fire_batch(batch, now, ends)
         finally:
-            for item in self._waiting:  # it was not its turn
-                self._alarms.ring(item)
-            self._waiting.clear()
+            self._put_back()
         self._reckon()
+
+    def _put_back(self) -> None:
+        """Let what was popped and not dealt with ring again: its due is still the same."""
+        for item in self._open:
+            self._alarms.ring(item)
+        self._settled.extend(item for item in self._open if not item.ticket)
+        self._open.clear()
+        self._waiting.clear()
+
+    def _done(self, item: Item) -> None:
+        """Nothing more is done with the item in this pass."""
+        del self._open[item]
+        self._settled.append(item)
 
     def _next_batch(self, now: datetime, ends: float) -> list[Bid]:
         """Claims for what was due at ``now``, as many as may go out at once; none after ``ends``."""
         began, size, batch = self._clock.monotonic(), 0, list[Bid]()
         while began < ends and len(batch) < self._batch_size and self._next_waiting(now):
-            bid = self._prepare(self._waiting.popleft())
-            if bid is not None:
+            item = self._waiting.popleft()
+            bid = self._prepare(item)
+            if bid is None:
+                self._done(item)
+            else:
                 batch.append(bid)
                 size += bid.claim.size
             if size >= _BATCH_BYTES or self._clock.monotonic() - began >= _BATCH_SECONDS:
@@ -142,7 +157,7 @@ class Firing:
             items = self._timeline.pop_due(now, self._batch_size)
             if not items:
                 break
-            self._popped.extend(items)
+            self._open.update(dict.fromkeys(items))
             self._waiting.extend(self._ask(items))
         return bool(self._waiting)
 
@@ -167,6 +182,7 @@ class Firing:
         for bid, result in zip(batch, reply.results):
             bid.item.attempt = None
             self._settle(bid, result, reply.now)
+            self._done(bid.item)
         if not one_write:
             won = [bid for bid, result in zip(batch, reply.results) if result.status is ClaimStatus.WON]
             self._deliver([bid for bid in won if bid.claim.intent is not None], began)
@@ -176,8 +192,8 @@ class Firing:
     def _reckon(self) -> None:
         """Compute next dues, for a while: what is due goes first."""
         until = self._clock.monotonic() + _RECKON_SECONDS
-        while self._popped and self._clock.monotonic() < until:
-            item = self._popped.popleft()
+        while self._settled and self._clock.monotonic() < until:
+            item = self._settled.popleft()
             if not item.ticket and self._timeline.get(item.entry.name) is item:
                 self._alarms.reckon(item)
 
@@ -200,6 +216,7 @@ class Firing:
                 self._learnt(attempt)
             else:
                 self._adopt(item, cursor)
+            self._done(item)
         return [item for item in items if item.entry.name not in moved]
 
     def _prepare(self, item: Item) -> Bid | None:

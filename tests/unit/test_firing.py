@@ -9,7 +9,7 @@ import pytest
 
 from celery_dispatch.core.entry import Occurrence
 from celery_dispatch.core.timeline import Item
-from celery_dispatch.errors import StoreUnavailable
+from celery_dispatch.errors import FencedError, StoreError, StoreUnavailable
 from tests.unit.world import Beat, World, catalog, entry, many
 
 
@@ -79,6 +79,34 @@ def test_a_prepared_batch_is_not_sent_while_the_outcome_of_the_one_before_is_unk
     world.run(5)
     assert world.doubled() == []
     assert world.missing([f"e{i}" for i in range(25)], world.seconds() - 1) == []
+
+
+@pytest.mark.parametrize("trouble", [StoreUnavailable("no answer"), FencedError("another config")])
+def test_what_was_refused_is_fired_again_before_next_dues_are_reckoned(
+    world: World, trouble: StoreError
+) -> None:
+    beat = world.start("a", many(65, every=10.0), batch_size=10)
+    world.run(9.9)
+    claim, reckon, calls = beat.ledger.claim, beat.node._alarms.reckon, 0
+
+    def refused(fence: Any, claims: Any, *, meanwhile: Any = None, **options: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 5:
+            meanwhile()
+            raise trouble
+        return claim(fence, claims, meanwhile=meanwhile, **options)
+
+    def slowly(item: Item) -> None:
+        world.clock.advance(0.1)
+        reckon(item)
+
+    beat.ledger.claim = refused  # type: ignore[method-assign]
+    beat.node._alarms.reckon = slowly  # type: ignore[method-assign]
+    world.run(1.5)
+    assert calls == 8
+    assert sum(world.fired().values()) == 65
+    assert not beat.node._firing.done
 
 
 def test_what_becomes_due_is_fired_before_all_next_dues_are_reckoned(world: World) -> None:
