@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
 
-from celery_dispatch.core.entry import Occurrence
+from celery_dispatch.core.entry import CatchUp, Occurrence
 from celery_dispatch.core.timeline import Item
 from celery_dispatch.errors import FencedError, StoreError, StoreUnavailable
-from tests.unit.world import Beat, World, catalog, entry, many
+from tests.unit.world import START, Beat, World, catalog, entry, many
 
 
 def log_of(beat: Beat) -> list[str]:
@@ -130,6 +130,33 @@ def test_what_becomes_due_is_fired_before_all_next_dues_are_reckoned(world: Worl
     world.run(3.0)
     assert len(reckoned) == 61
     assert reckoned_before[0] < 15
+
+
+def test_short_entries_are_fired_again_and_again_in_a_storm(world: World) -> None:
+    often = [entry(f"often{i}", 2.0, catch_up=CatchUp.LATEST) for i in range(20)]
+    storm = [entry(f"e{i}", 3600.0) for i in range(1000)]
+    first = START + timedelta(seconds=1)
+    beat = world.start("a", catalog(*storm[:60], *often, *storm[60:]), batch_size=10)
+    world.run(2)
+    for item in beat.node._timeline:
+        item.wait_for(first)
+        beat.node._alarms.ring(item)
+    claim, reckon = beat.ledger.claim, beat.node._alarms.reckon
+
+    def claiming(*args: Any, **options: Any) -> Any:
+        world.clock.advance(0.1)
+        return claim(*args, **options)
+
+    def slowly(item: Item) -> None:
+        world.clock.advance(0.005)
+        reckon(item)
+
+    beat.ledger.claim = claiming  # type: ignore[method-assign]
+    beat.node._alarms.reckon = slowly  # type: ignore[method-assign]
+    for _ in range(10):
+        beat.node.turn()
+    for name in ("often0", "often19"):
+        assert sum(one == name for one, _ in world.fired()) >= 7
 
 
 @pytest.mark.parametrize("met", [True, False])
