@@ -39,6 +39,7 @@ class UserCode:
         self._of_tasks: dict[str, str] = {}
         self._last: tuple[ScheduleEntry | None, str] = (None, "")  # asked for twice in a row
         self._until = 0.0
+        self._receivers: list[int] = []  # how many each signal has: cheap enough to be seen each time
         self._wraps_sending = False
         self._serializer: object = None
 
@@ -73,9 +74,10 @@ class UserCode:
 
     def _look(self) -> None:
         """See what holds for all entries and tasks; a receiver or a patch may be added at any time."""
-        now = time.monotonic()
-        if now < self._until:
+        now, receivers = time.monotonic(), [len(signal.receivers or ()) for signal in _SIGNALS.values()]
+        if now < self._until and receivers == self._receivers:
             return
+        self._receivers = receivers
         self._of_tasks.clear()
         self._last = (None, "")
         self._wraps_sending = not _is_own(self._scheduler.apply_entry, "celery.beat")

@@ -241,6 +241,19 @@ def test_what_is_added_later_is_noticed_soon(app: Celery, monkeypatch: pytest.Mo
     assert looking.of(plain) == ""
 
 
+@pytest.mark.parametrize("signal", [before_task_publish, after_task_publish, task_sent], ids=lambda s: s.name)
+def test_a_receiver_is_noticed_at_once(app: Celery, monkeypatch: pytest.MonkeyPatch, signal: Any) -> None:
+    monkeypatch.setattr(user_code.time, "monotonic", lambda: 1000.0)
+    looking, plain = UserCode(app, Scheduler(app, lazy=True)), entry(app)
+    assert looking.of(plain) == ""
+    signal.connect(must_not_run)
+    try:
+        assert "receiver" in looking.of(plain)
+    finally:
+        signal.disconnect(must_not_run)
+    assert looking.of(plain) == ""
+
+
 def test_only_an_apply_entry_that_is_not_celerys_own_has_to_be_called(app: Celery) -> None:
     patched = type("Theirs", (Scheduler,), {"apply_entry": must_not_run})
     other = type("Theirs", (Scheduler,), {"apply_async": must_not_run})
