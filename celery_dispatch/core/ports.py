@@ -423,6 +423,7 @@ class Change:
 
     ``definition`` and ``pause`` are what the row will hold.  ``anchor`` is where an entry begins that the
     change creates, in the past; ``None`` is now.  ``drops_intents`` removes what is claimed and not yet sent.
+    ``keeps_since``: the new definition fires the same at the same times, so that what is due stays due.
     ``token`` must be new; the same change may be repeated under it.  ``created`` and ``updated`` are whole
     milliseconds, for people.
     """
@@ -436,6 +437,7 @@ class Change:
     pause: Pause | None = None
     anchor: datetime | None = None
     drops_intents: bool = False
+    keeps_since: bool = False
 
 
 class ChangeStatus(Enum):

@@ -22,10 +22,10 @@ the cursor stands under**.  That is no error; until then it lets the entry rest.
 
 What the change does to a cursor: where it carries the definition of the row before (or is a tombstone, and
 the row had none), it takes that of the new row, and ``effective_from`` becomes the time of the change, so
-that no change brings a flood of the past.  Where it carries another definition, that is a config's: the row
-is *shadowed*, and only ``change`` and revision are written.  A new name is anchored at the time of its
-creation.  What is shadowed comes back into force with a config that has not the name, like an entry that
-changed.
+that no change brings a flood of the past; where only what is for people differs, it stays, and what is due
+stays due.  Where it carries another definition, that is a config's: the row is *shadowed*, and only
+``change`` and revision are written.  A new name is anchored at the time of its creation.  What is shadowed
+comes back into force with a config that has not the name, like an entry that changed.
 
 **Pauses** are instants: what was due from ``since`` until ``until`` is passed over and counted as skipped, by
 the node that would have fired it; the cursor goes on, so that nothing is made up for when the pause is over,

@@ -151,6 +151,7 @@ def _parts(change: Change) -> _Args:
         definition_hash(change.definition),
         to_ms(change.anchor) if change.anchor else "",
         int(change.drops_intents),
+        int(change.keeps_since),
     ]
 
 

@@ -8,13 +8,14 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
+from celery_dispatch.celery_bridge.policies import deciding
 from celery_dispatch.core.clock import whole_ms
 from celery_dispatch.core.entry import Cursor, Entry, Fence
 from celery_dispatch.core.ports import Change, Damaged, Stored
 from celery_dispatch.core.rows import Pause, Row
 from celery_dispatch.errors import NameTaken, ScheduleError, UnknownSchedule
 from celery_dispatch.schedules.editing import change_of
-from celery_dispatch.schedules.reading import Found
+from celery_dispatch.schedules.reading import Found, loaded
 from celery_dispatch.schedules.values import Coming, Paused
 
 __all__ = [
@@ -83,8 +84,17 @@ def check_run_time(found: Found) -> None:
 
 def defined(found: Found, now: datetime, text: str) -> Change:
     """The change to another definition, or to none."""
-    change = replace(change_of(found, now), definition=text)
+    alike = _fires_alike(loaded(found.defined), loaded(text))
+    change = replace(change_of(found, now), definition=text, keeps_since=alike)
     return change if text else replace(change, pause=None, drops_intents=True)
+
+
+def _fires_alike(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> bool:
+    """Whether two items differ in nothing but what is for people."""
+    if before is None or after is None or not isinstance(before.get("dispatch", {}), dict):
+        return False
+    one, other = ({**item, "dispatch": deciding(item.get("dispatch", {}))} for item in (before, after))
+    return one == other
 
 
 def with_labels(item: Mapping[str, Any], labels: Mapping[str, Any]) -> dict[str, Any]:

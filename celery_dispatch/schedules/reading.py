@@ -17,7 +17,7 @@ from celery_dispatch.errors import DispatchError, EntryError
 from celery_dispatch.schedules.store import Store
 from celery_dispatch.schedules.values import Page, Paused, Schedule, State
 
-__all__ = ["Found", "Reading"]
+__all__ = ["Found", "Reading", "loaded"]
 
 _PAGE = 1_000  # names in one command
 _TRIES = 3
@@ -198,7 +198,7 @@ class Reading:
 
     def _definition(self, found: Found) -> Mapping[str, Any] | None:
         if found.defined:
-            return _loaded(found.defined)
+            return loaded(found.defined)
         entry = self._store.catalog.entries.get(found.name)
         if entry is None:
             return None
@@ -219,12 +219,13 @@ def _matches(schedule: Schedule, labels: Mapping[str, Any] | None, state: State 
     return isinstance(own, Mapping) and all(key in own and own[key] == value for key, value in labels.items())
 
 
-def _loaded(definition: str) -> Mapping[str, Any] | None:
+def loaded(definition: str) -> Mapping[str, Any] | None:
+    """The item that a definition's text says; ``None`` if it says none."""
     try:
-        loaded = json.loads(definition)
+        item = json.loads(definition)
     except (ValueError, RecursionError):
         return None
-    return loaded if isinstance(loaded, dict) else None
+    return item if isinstance(item, dict) else None
 
 
 def _attempt(make: Callable[[], Any]) -> tuple[Any, str]:

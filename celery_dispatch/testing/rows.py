@@ -139,7 +139,8 @@ def _moved(stored: Cursor | None, change: Change, now: datetime, version: int) -
     if before == TOMBSTONE:
         begin = change.anchor or now
         return replace(moved, definition=after, due=begin, effective_from=begin, fired=0, skipped=0)
-    return replace(moved, definition=after, effective_from=now)
+    since = stored.effective_from if change.keeps_since else now
+    return replace(moved, definition=after, effective_from=since)
 
 
 def _hash(row: Row | Damaged | None) -> str:

@@ -117,6 +117,13 @@ def test_an_update_takes_the_cursor_along_from_now_on(world: World, fence: Fence
     assert before <= cursor.effective_from <= world.now()
 
 
+def test_what_is_due_stays_due_where_the_new_definition_fires_the_same(world: World, fence: Fence) -> None:
+    row = create(world, "report", anchor=LONG_AGO)
+    new = done(change(world, "report", row, definition='{"task":"u"}', keeps_since=True))
+    cursor = cursor_of(world, "report")
+    assert cursor == Cursor(LONG_AGO, new.hash, LONG_AGO, 2, change=new.version)
+
+
 def test_a_node_that_has_not_heard_of_a_change_cannot_claim(world: World, fence: Fence) -> None:
     row = create(world, "report", anchor=LONG_AGO)
     known = cursor_of(world, "report")

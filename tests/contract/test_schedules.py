@@ -192,6 +192,21 @@ def test_all_can_be_paused_and_resumed(schedules: Schedules) -> None:
     assert [one.name for one in schedules.list().items] == ["of-config"]
 
 
+def test_what_is_due_stays_due_where_only_what_is_for_people_is_changed(
+    schedules: Schedules, client: redis.Redis, keys: Keys
+) -> None:
+    schedules.create("job", task="proj.add", schedule=10)
+    begin = decode_cursor(client.hget(keys.cursor, "job"))
+    time.sleep(0.01)
+    schedules.update("job", dispatch={"description": "for people", "labels": {"team": "a"}})
+    alike = decode_cursor(client.hget(keys.cursor, "job"))
+    schedules.update("job", dispatch={"count": 3})
+    other = decode_cursor(client.hget(keys.cursor, "job"))
+    assert isinstance(begin, Cursor) and isinstance(alike, Cursor) and isinstance(other, Cursor)
+    assert begin.definition != alike.definition
+    assert begin.effective_from == alike.effective_from < other.effective_from
+
+
 def test_a_pause_of_all_that_cannot_be_read_is_not_resumed_in_silence(
     schedules: Schedules, client: redis.Redis, keys: Keys
 ) -> None:

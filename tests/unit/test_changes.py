@@ -162,6 +162,20 @@ def test_an_update_continues_after_what_was_fired_and_brings_nothing_of_the_past
     assert fired[0] > changed
 
 
+def test_what_was_due_before_its_description_was_changed_is_fired(world: World, people: People) -> None:
+    beats = three(world)
+    people.define("job", ONE)
+    begin = world.seconds()
+    for beat in beats:
+        beat.paused = True
+    world.run(3.2)
+    assert people.say("job", definition='{"every":1.0}', keeps_since=True).status is ChangeStatus.DONE
+    for beat in beats:
+        beat.paused = False
+    world.run(2)
+    assert dues(world, "job") == every(begin, world.seconds(), 1.0)
+
+
 def test_a_deleted_entry_is_never_fired_again_and_one_that_is_created_again_begins_anew(
     world: World, people: People
 ) -> None:

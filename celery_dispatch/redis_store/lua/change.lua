@@ -5,7 +5,7 @@ KEYS    1 pool   2 entries   3 changes   4 cursor   5 nodes   6 intents   7 atte
 ARGV    1 channel to wake the nodes on   2 number n of changes   3..2+n their names, each once
         then per change: the row that it is made of ('' for none), that row's definition's hash, the new row
         without its version, the new definition's hash, the anchor in ms ('' for now), '1' to remove the open
-        intents of the entry, else '0'
+        intents of the entry, else '0', '1' if what is due stays due under the new definition, else '0'
 Result  {'fenced', reason, word} and nothing written, if nothing may be changed
         {'done', one letter per change in one string, {a detail per change}}
           w  written, by this change or an earlier try of it; detail: its row
@@ -21,7 +21,7 @@ without the other.
 ]]
 local intents, attempts = KEYS[6], KEYS[7]
 local count = tonumber(ARGV[2])
-local PARTS = 6
+local PARTS = 7
 
 local reason, word = refusal(KEYS[5], '')
 if reason then
@@ -37,7 +37,7 @@ local function carries(definition)
 end
 
 -- The cursor under the new row, or nil if the stored one cannot be read.
-local function moved(stored, before, after, anchor, version)
+local function moved(stored, before, after, anchor, keeps_since, version)
   if not stored then
     local from = anchor ~= '' and anchor or text(now)
     return '[' .. from .. ',' .. carries(after) .. ',' .. from .. ',1,0,0,"",' .. version .. ']'
@@ -47,7 +47,7 @@ local function moved(stored, before, after, anchor, version)
     return nil
   end
   if definition == carries(before) and before ~= after then
-    definition, since = carries(after), text(now)
+    definition, since = carries(after), keeps_since == '1' and since or text(now)
     if before == '' then
       due = anchor ~= '' and anchor or text(now)
       since, counts = due, '0,0'
@@ -76,7 +76,7 @@ local function change(i, name, row, stored, at)
     if before == '' and after ~= '' and definition and definition ~= '""' then
       return answer(i, 'c')
     end
-    local cursor = moved(stored, before, after, ARGV[at + 4], version)
+    local cursor = moved(stored, before, after, ARGV[at + 4], ARGV[at + 6], version)
     if not cursor then
       return answer(i, 'd')
     end
