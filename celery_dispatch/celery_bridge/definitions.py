@@ -92,6 +92,9 @@ class Definitions:
             dispatch=deciding(policies.given),
             zone=self._app.timezone,
         )
+        for field in ("args", "kwargs", "options"):
+            if getattr(payload, field):
+                setattr(payload, field, _own(getattr(payload, field)))
         entry = Entry(
             name=known,
             recurrence=bounded(self._recurrences.of(payload.schedule, known), policies),
@@ -143,6 +146,18 @@ class Definitions:
         except (TypeError, ValueError, OverflowError):
             raise EntryError(f"beat_cron_starting_deadline = {deadline!r:.80}: must be seconds") from None
         return limit if window is None else min(window, limit)
+
+
+def _own(value: Any) -> Any:
+    """A copy of plain containers, so that a change in place is in all messages or in none.
+
+    What is in them stays what it is: nobody knows what a copy of it would be.
+    """
+    if type(value) is dict:
+        return {key: _own(each) for key, each in value.items()}
+    if type(value) in (list, tuple, set):
+        return type(value)(map(_own, value))
+    return value
 
 
 def _held_to(policies: Policies, entry: Entry) -> Entry:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from celery import Celery
+from celery.beat import BeatLazyFunc
 from celery.schedules import crontab, schedule
 
 from celery_dispatch.celery_bridge.definitions import Definitions
@@ -88,3 +89,17 @@ def contains_itself() -> list[Any]:
 def test_what_json_cannot_carry_is_refused_by_place_and_cure(changed: dict[str, Any], said: str) -> None:
     with pytest.raises(EntryError, match=said):
         definitions().document("a", item(**changed))
+
+
+def test_arguments_that_are_changed_in_place_do_not_change_the_entry() -> None:
+    lazy = BeatLazyFunc(list)
+    given = item(args=[[1], lazy], kwargs={"a": {"b": [1]}}, options={"headers": {"tenant": "x"}})
+    payload: Any = definitions().entry("a", given).payload
+    given["args"][0].append(2)
+    given["kwargs"]["a"]["b"].append(2)
+    given["options"]["headers"]["tenant"] = "y"
+    given["options"]["queue"] = "other"
+    assert list(payload.args) == [[1], lazy]
+    assert payload.args[1] is lazy
+    assert payload.kwargs == {"a": {"b": [1]}}
+    assert payload.options == {"headers": {"tenant": "x"}}
