@@ -50,6 +50,7 @@ _MILLISECOND = timedelta(milliseconds=1)
 _AGE = 1.0  # seconds that a stencil is used
 _MOST_SHAPES = 500  # beyond, most stencils would be cut for nothing
 _MOST_LETTERS = 200_000
+_LONGEST_LETTER = 4_096  # bytes; what is longer is not worth its memory
 _TAGS = 256  # delivery tags made at a time: each time costs a system call
 
 _OPTIONS: Mapping[str, tuple[type, ...]] = {
@@ -267,6 +268,8 @@ class Stencils:
             )
             countdown, expires = map(_span, (options.get("countdown"), options.get("expires")))
         except Exception:  # Celery will say what is wrong with it
+            return None
+        if sum(map(len, words)) > _LONGEST_LETTER:
             return None
         ttl = str(expires // _MILLISECOND) if expires else ""
         return _Letter(payload, task, f"{payload.task} {options!r}", words, countdown, expires, ttl)

@@ -350,6 +350,11 @@ def test_arguments_that_are_not_plain_data_are_serialised_by_celery(
     assert _check(server, Drawn("any", {}, [([value], {})] * 4, _NAMES)) == 12
 
 
+def test_long_arguments_are_not_kept_twice(server: Server, queues: set[str]) -> None:
+    queues.add("*")
+    assert _check(server, Drawn("any", {}, [(["x" * 4000], {})] * 4, _NAMES)) == 12
+
+
 def test_wrong_arguments_are_still_refused_one_by_one(server: Server, queues: set[str]) -> None:
     queues.add("*")
     assert _check(server, Drawn("add", {}, [*_PLAIN[:3], ([1, 2, 3], {})], _NAMES)) == 2 + 3
