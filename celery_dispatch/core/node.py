@@ -47,7 +47,7 @@ from datetime import timedelta
 from celery_dispatch.core.alarms import Alarms
 from celery_dispatch.core.catalog import LiveCatalog
 from celery_dispatch.core.catchup import Patience
-from celery_dispatch.core.clock import PoolClock
+from celery_dispatch.core.clock import PoolClock, whole_ms
 from celery_dispatch.core.delivery import Delivery
 from celery_dispatch.core.entry import Catalog, Entry, Fence
 from celery_dispatch.core.firing import Firing
@@ -253,7 +253,7 @@ class Node:
         """Merge what this node knows, and say so; then wait for the others."""
         if self._merged == view.recovery:
             return
-        fence = view.own or view.fence or Fence("", self._clock.now())
+        fence = view.own or view.fence or Fence("", whole_ms(self._clock.now()))
         if self._recovery.turn(view.recovery, fence):
             self._merged = view.recovery
             self._membership.merged(view.recovery)
