@@ -53,7 +53,8 @@ _SLICE_SECONDS = 0.02
 class Loading:
     """Keeps a timeline in line with the view.
 
-    ``suspicious`` is set when the ledger turns out to have lost what this node knows.
+    ``suspicious`` is set when the ledger turns out to have lost what this node knows, ``ranks_changed`` when
+    something is held, dropped or has another rank.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Loading:
         interval: timedelta,
     ) -> None:
         self.suspicious = False
+        self.ranks_changed = True
         self._node = node
         self._catalog = catalog
         self._following = following
@@ -123,6 +125,7 @@ class Loading:
         for item in self._timeline if view.gone else ():
             if item.rank == STANDBY and view.ranks.owner(item.entry.name) in view.gone:
                 self._alarms.re_rank(item, OWNER)
+                self.ranks_changed = True
                 self._inherited.append(item.entry.name)
             if self._clock.monotonic() > until:
                 break
@@ -181,6 +184,7 @@ class Loading:
                 done.append(name)
             elif item is not None and not must_read:
                 self._alarms.re_rank(item, rank)
+                self.ranks_changed = True
                 done.append(name)
             else:
                 unread.append(name)
@@ -192,6 +196,7 @@ class Loading:
 
     def _drop(self, name: str) -> None:
         self._timeline.drop(name)
+        self.ranks_changed = True
         self._damaged.discard(name)
         self._report.well(name)
 
@@ -303,6 +308,7 @@ class Loading:
         if item is not None:
             item.cursor, item.rank, item.replaced = stored, view.mine[slot_of(name)], False
             self._alarms.reckon(item)
+            self.ranks_changed = True
 
     def _item(self, name: str, cursor: Cursor, item: Item | None) -> Item | None:
         """What the timeline holds of it under the row that is known; ``None`` if it cannot be scheduled."""

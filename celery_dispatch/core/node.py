@@ -228,9 +228,10 @@ class Node:
 
     def _loaded(self, view: View) -> None:
         """Everything that the view gives this node is on its timeline."""
-        ranks = [item.rank for item in self._timeline]
-        self._report.owned = ranks.count(OWNER)
-        self._report.standby = len(ranks) - self._report.owned
+        if self._loading.ranks_changed:
+            self._loading.ranks_changed = False
+            self._report.owned = sum(item.rank == OWNER for item in self._timeline)
+            self._report.standby = len(self._timeline) - self._report.owned
         if view.role.fires and self._membership.state is MemberState.JOINING:
             self._membership.ready()
             self._look_again()

@@ -12,6 +12,7 @@ from celery_dispatch.core.entry import CatchUp, Cursor, Fence, Occurrence
 from celery_dispatch.core.ports import Claim, ClaimReply, Command, Damaged, MemberState
 from celery_dispatch.core.ring import Ring
 from celery_dispatch.core.sweep import GRACE
+from celery_dispatch.core.timeline import Timeline
 from celery_dispatch.errors import EntryError
 from tests.unit.world import HANDOVER, LEASE, START, Beat, Every, World, catalog, entry, many
 
@@ -183,6 +184,19 @@ def test_slow_messages_do_not_keep_the_loop_from_turning(world: World) -> None:
     began = world.clock.monotonic()
     beat.node.turn()
     assert world.clock.monotonic() - began < 1.5
+
+
+def test_a_turn_in_which_nothing_changes_does_not_go_through_the_timeline(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beats, walks = three(world), []
+    walk = Timeline.__iter__
+    monkeypatch.setattr(Timeline, "__iter__", lambda timeline: (walks.append(1), walk(timeline))[1])
+    world.run(4)
+    assert len(walks) < 20  # the comparison, once a heartbeat
+    world.stop(beats[0].id)
+    world.run(2)
+    assert sum(beat.report.owned for beat in beats[1:]) == 20
 
 
 @pytest.mark.parametrize("alone", [True, False])
