@@ -13,6 +13,7 @@ from celery_dispatch.core.entry import Catalog
 from celery_dispatch.core.ports import Damaged, Rows
 from celery_dispatch.core.rows import ALL, Pause, Row
 from celery_dispatch.errors import EntryError
+from celery_dispatch.redis_store.codec import printable
 
 __all__ = ["Told", "nothing_told", "told_by"]
 
@@ -45,7 +46,8 @@ def told_by(
     defined = []
     for name, row in found:
         live.put(name, row)
-        if name != ALL and name not in config and (name in live or isinstance(row, Damaged)):
+        is_name = name != ALL and printable(name) == name  # no entry has any other; the doctor tells of such
+        if is_name and name not in config and (name in live or isinstance(row, Damaged)):
             defined.append(name)
 
     def error(name: str) -> str | None:

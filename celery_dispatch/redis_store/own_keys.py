@@ -13,7 +13,7 @@ from celery_dispatch.errors import StoreRefused
 from celery_dispatch.redis_store.driver_errors import error_text, translated
 from celery_dispatch.redis_store.keys import Keys
 
-__all__ = ["of_store", "taken_keys"]
+__all__ = ["of_store", "refuse_taken_keys", "taken_keys"]
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
 
@@ -48,17 +48,18 @@ def of_store(method: _Method) -> _Method:
         except StoreRefused as error:
             if "WRONGTYPE" not in str(error):
                 raise
-            raise _naming(error, self._client, self._keys) from error.__cause__
+            refuse_taken_keys(self._client, self._keys)
+            raise
 
     return cast(_Method, asking)
 
 
-def _naming(error: StoreRefused, client: redis.Redis, keys: Keys) -> StoreRefused:
+def refuse_taken_keys(client: redis.Redis, keys: Keys) -> None:
+    """Raise ``StoreRefused`` that names the keys of the pool that hold something else, if there are any."""
     with translated():
         taken = [f"{key} is no {kind}" for key, kind in taken_keys(client, keys)]
-    if not taken:
-        return error
-    return StoreRefused(
-        f"Redis refused (WRONGTYPE: {'; '.join(taken)}). Something else uses keys of that name: choose "
-        "another dispatch_key_prefix, or delete them."
-    )
+    if taken:
+        raise StoreRefused(
+            f"Redis refused (WRONGTYPE: {'; '.join(taken)}). Something else uses keys of that name: choose "
+            "another dispatch_key_prefix, or delete them."
+        )

@@ -12,6 +12,7 @@ from collections.abc import Callable
 import pytest
 from celery import Celery
 
+from celery_dispatch.core.report import Skip
 from celery_dispatch.redis_store.keys import Keys
 from tests.security.hostile import (
     ESCAPES,
@@ -126,8 +127,9 @@ def test_a_key_of_another_type_is_named_with_its_cure(
 ) -> None:
     node = start()
     key = take_key(bystander.redis, keys, what)
-    assert node.run(_ENOUGH, lambda: f"{key} is no" in node.says), node.says
-    assert "delete them" in node.says
+    if key != keys.entries:  # which a node reads when something is changed
+        assert node.run(_ENOUGH, lambda: f"{key} is no" in node.says), node.says
+        assert "delete them" in node.says
     says = assert_commands_answer(app)
     assert f"{key} is no" in says and "dispatch_key_prefix" in says
 
@@ -205,7 +207,7 @@ def test_an_unrendered_intent_of_another_entry_is_dropped(
     assert node.run(_ENOUGH, lambda: bystander.redis.hlen(keys.intents) == 0)
     assert fires_on(node, bystander)
     assert_harmless(bystander)
-    assert node.report.skipped == 1
+    assert node.report.skips[Skip.LEFT] == 1
 
 
 def test_an_unrendered_intent_of_another_definition_is_dropped(
@@ -215,7 +217,7 @@ def test_an_unrendered_intent_of_another_definition_is_dropped(
     put_intent(bystander.redis, keys, f"{now_ms()}:good-1", '0123456789abcdef 1 "gone"\n["evil",null]')
 
     assert node.run(_ENOUGH, lambda: bystander.redis.hlen(keys.intents) == 0)
-    assert node.report.skipped == 1
+    assert node.report.skips[Skip.LEFT] == 1
     assert_harmless(bystander)
 
 

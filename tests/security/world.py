@@ -19,6 +19,7 @@ from celery.beat import Scheduler
 from celery.bin.base import CLIContext
 from click.testing import CliRunner, Result
 
+from celery_dispatch.celery_bridge.definitions import Definitions
 from celery_dispatch.celery_bridge.entries import catalog_of
 from celery_dispatch.celery_bridge.identity import identity_of
 from celery_dispatch.celery_bridge.outbox import CeleryOutbox
@@ -35,6 +36,7 @@ from celery_dispatch.redis_store.intents import RedisIntents
 from celery_dispatch.redis_store.keys import Keys
 from celery_dispatch.redis_store.ledger import RedisLedger
 from celery_dispatch.redis_store.pool import RedisPool
+from celery_dispatch.redis_store.rows import RedisRows
 
 __all__ = ["NAMES", "Bystander", "LoneNode", "app_on", "told"]
 
@@ -63,6 +65,7 @@ class LoneNode:
         self, app: Celery, url: str, keys: Keys, *, name: str = "mine", elsewhere: bool = False
     ) -> None:
         self.entries = catalog(app)
+        definitions = Definitions(app, Config.from_app(app))
         self.report = NodeReport({"pid": 1})
         self.trouble: StoreError | None = None
         clock = PoolClock(SystemClock())
@@ -85,9 +88,11 @@ class LoneNode:
         self._next_beat = 0.0
         self._node = Node(
             catalog=self.entries,
+            make=lambda name, definition: definitions.entry(name, json.loads(definition)),
             membership=self.membership,
             clock=clock,
             ledger=RedisLedger(self._client, keys),
+            rows=RedisRows(self._client, keys),
             intents=RedisIntents(self._client, keys),
             outbox=self._outbox,
             report=self.report,

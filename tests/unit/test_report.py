@@ -100,11 +100,14 @@ def test_snapshot_is_json_and_says_what_the_commands_show(report: NodeReport) ->
     report.claim_lost()
     report.error("a", "x" * 1_000)
     report.recovery(datetime(2030, 1, 1, tzinfo=timezone.utc))
+    report.followed(12, run_time=6)
     report.outage = "Redis is away"
     assert json.loads(json.dumps(report.snapshot())) == {
         "pid": 7,
         "recovered": "2030-01-01T00:00:00+00:00",
         "entries": 5,
+        "run_time": 6,
+        "catalog": 12,
         "standby": 4,
         "loading": 1,
         "fired": 3,

@@ -17,6 +17,7 @@ from celery_dispatch.manage.doctor.snapshot import MOST, DamagedRow
 from celery_dispatch.redis_store.client import translated
 from celery_dispatch.redis_store.codec import decode_intent, decode_member, from_micros, printable, to_ms
 from celery_dispatch.redis_store.keys import Keys
+from celery_dispatch.redis_store.own_keys import refuse_taken_keys
 from celery_dispatch.redis_store.row_codec import decode_row
 
 __all__ = ["read_damaged_rows"]
@@ -28,7 +29,8 @@ _INSTANTS = ("since", "before_until", "no_trim_until", "recovery_until")
 
 @translated()
 def read_damaged_rows(client: redis.Redis, keys: Keys) -> tuple[DamagedRow, ...]:
-    """The first of them in each key.  Raises ``StoreError``."""
+    """The first of them in each key.  Raises ``StoreError``, also where a key is of another type."""
+    refuse_taken_keys(client, keys)
     asked: Any = client
     seconds, micros = asked.time()
     latest = to_ms(_whole(from_micros(seconds * 1_000_000 + micros) + _AHEAD))
