@@ -71,7 +71,8 @@ _CONFLICT = (
 class Firing:
     """Fires what is due on a timeline.
 
-    ``suspicious`` is set when the ledger turns out to have lost what this node knows.
+    ``suspicious`` is set when the ledger turns out to have lost what this node knows, ``early`` when its
+    server's clock turns out to be behind this node's.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class Firing:
         batch_size: int,
     ) -> None:
         self.suspicious = False
+        self.early = False
         self._node = node
         self._catalog = catalog
         self._timeline = timeline
@@ -296,7 +298,11 @@ class Firing:
             self._report.claim_lost()
             self._adopt(item, result.stored)
         elif result.status is ClaimStatus.EARLY:
-            self._timeline.arm(item, self._clock.now() + (bid.occurrence.fires_at - now))
+            # The server's clock went back.  With the next heartbeat this node's does too, and takes along an
+            # alarm that was set before: a near one.
+            self.early = True
+            wait = min(bid.occurrence.fires_at - now, self._patience.handover)
+            self._timeline.arm(item, self._clock.now() + wait)
         else:
             self._alarms.fail(item, result.detail)
 

@@ -223,6 +223,9 @@ class Node:
             self._delivery.recover(due_from=view.due_from, due_until=view.until)
         fired = self._report.fired
         self._firing.fire()
+        if self._firing.early:
+            self._firing.early = False
+            self._look_again()
         self._gathers = self._report.fired > fired
         self._loading.look_at(self._alarms.take_stale())
 

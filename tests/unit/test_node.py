@@ -722,3 +722,13 @@ def test_turns_stay_short_while_a_large_pool_changes(world: World) -> None:
     assert max(turns) < 2.0, "a turn must not work through the whole schedule"
     assert beat.report.owned < 2_000
     assert max(pages) <= 500
+
+
+def test_a_server_clock_that_goes_back_silences_entries_for_no_longer_than_the_step(world: World) -> None:
+    for name in "abc":
+        world.start(name, many(3))
+    world.run(12.3)  # the next dues come before the next heartbeats
+    last = max(due for _, due in world.fired())
+    world.store.step(-30)
+    world.run(last + 1 + 30 + HANDOVER + 0.2 - 12.3)
+    assert max(due for _, due in world.fired()) == pytest.approx(last + 1)
