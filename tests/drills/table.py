@@ -19,65 +19,22 @@ import json
 import signal
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
-import pytest
 from rich.console import Console
 
 from tests.drills.faults import FAULTS, POINTS, VARIANTS, Fault, named
-from tests.drills.ground import Ground
 from tests.drills.page import write
-from tests.drills.peers import PRODUCTS, Product, peer_stage
+from tests.drills.peers import PRODUCTS
 from tests.drills.progress import Progress
 from tests.drills.redis_server import program_kind
 from tests.drills.report import Row, document, instant, table
-from tests.drills.stage import Outcome, Stage
+from tests.drills.runs import Run, Terms, rows_of, runs_of
 from tests.servers import KINDS
 
-__all__ = ["drill", "main"]
-
-
-@dataclass(frozen=True, slots=True)
-class _Run:
-    """A drill that is to be run; ``product`` is ``None`` for ours."""
-
-    fault: Fault
-    product: Product | None = None
-
-    @property
-    def row(self) -> Row:
-        """What is known of it before it has run."""
-        return (
-            Row(self.fault, None)
-            if self.product is None
-            else Row(self.fault, None, product=self.product.name)
-        )
-
-    def stage(self, ground: Ground, directory: Path, settings: Mapping[str, object]) -> Stage:
-        if self.product is None:
-            return self.fault.stage(ground, directory, settings=settings)
-        return peer_stage(self.product, self.fault, ground, directory, settings=settings)
-
-
-def drill(
-    stage: Stage, fault: Fault, *, haste: float = 0, watch: Callable[[Stage], None] = lambda stage: None
-) -> Outcome:
-    """Run one fault on a fresh pool and judge what arrived.
-
-    ``haste`` is what a busy machine may add to the bound, in ms; ``watch`` is told of the stage at once.
-    """
-    with stage:
-        watch(stage)
-        stage.begin()
-        with stage.under_fault():
-            fault.strike(stage)
-        stage.run_on(stage.calm)
-        stage.note("end of what is judged")
-        stage.bound += haste
-        return stage.finish()
+__all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -86,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(stderr=True)
     logs = (options.logs or Path(tempfile.mkdtemp(prefix="drills-"))).resolve()
     faults = [fault for faults in options.faults for fault in faults] or list(FAULTS.values())
-    runs = list(_runs(faults, with_peers=options.peers))
+    runs = list(runs_of(faults, with_peers=options.peers))
     rows = _rows(runs, options, console, logs)
     Console(width=None if sys.stdout.isatty() else 120).print(table(rows))
     console.print(f"logs: {logs}", style="dim", highlight=False)
@@ -100,41 +57,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0 if all(row.passed for row in rows if row.counts) else 1
 
 
-def _rows(runs: Sequence[_Run], options: argparse.Namespace, console: Console, logs: Path) -> list[Row]:
-    """One for each of ``runs``; after an interrupt, for those that were over."""
-    rows: list[Row] = []
-    with Progress(console, [run.row.name for run in runs], _known(options.out)) as progress:
+def _rows(runs: Sequence[Run], options: argparse.Namespace, console: Console, logs: Path) -> list[Row]:
+    """One for each of ``runs``, in their order; after an interrupt, for those that were over."""
+    rows: dict[str, Row] = {}
+    names = [run.row.name for run in runs]
+    terms = Terms(options.server, options.haste, dict(options.set), logs)
+    with Progress(console, names, _known(options.out), at_a_time=options.jobs) as progress:
         try:
-            for run in runs:
-                progress.begin(run.row.title)
-                rows.append(_row(run, logs / run.row.name, options, progress))
-                progress.end(rows[-1], events=_events(rows[-1]) if options.events else ())
+            ended = rows_of(runs, terms, at_a_time=options.jobs, begun=progress.begin, noted=progress.note)
+            with closing(ended):
+                for row in ended:
+                    rows[row.name] = row
+                    progress.end(row, events=_events(row) if options.events else ())
         except KeyboardInterrupt:
             console.print(f"interrupted; {len(runs) - len(rows)} drills are missing", style="red")
-    return rows
-
-
-def _runs(faults: Sequence[Fault], *, with_peers: bool) -> Iterator[_Run]:
-    """Each fault on ours, and right after it on the peers to which it applies."""
-    for fault in faults:
-        yield _Run(fault)
-        if with_peers:
-            yield from (_Run(fault, product) for product in PRODUCTS if fault.name in product.faults)
-
-
-def _row(run: _Run, directory: Path, options: argparse.Namespace, progress: Progress) -> Row:
-    directory.mkdir(parents=True, exist_ok=True)
-    began = time.monotonic()
-    row = run.row
-    try:
-        with run.fault.ground(directory, options.server) as ground:
-            row = replace(row, servers=ground.software())
-            stage = run.stage(ground, directory, dict(options.set))
-            outcome = drill(stage, run.fault, haste=options.haste, watch=progress.watch)
-            row = replace(row, outcome=outcome)
-    except (AssertionError, pytest.fail.Exception, pytest.skip.Exception) as wrong:
-        row = replace(row, error=f"the drill did not come to its end: {wrong}")
-    return replace(row, seconds=time.monotonic() - began)
+    return [rows[name] for name in names if name in rows]
 
 
 def _events(row: Row) -> Iterator[str]:
@@ -163,6 +100,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--server", choices=KINDS, default=program_kind(), help="the dispatch Redis (default: %(default)s)"
     )
     parser.add_argument("--haste", type=float, default=0, help="ms that a busy machine may add to a bound")
+    parser.add_argument(
+        "--jobs", type=_count, default=1, help="how many drills run at a time (default: %(default)s)"
+    )
     parser.add_argument("--peers", action="store_true", help="stock beat and RedBeat too")
     parser.add_argument(
         "--set",
@@ -185,6 +125,12 @@ def _faults(pattern: str) -> list[Fault]:
     if not found:
         raise argparse.ArgumentTypeError(f"no fault is called {pattern!r}")
     return found
+
+
+def _count(text: str) -> int:
+    if (count := int(text)) < 1:
+        raise argparse.ArgumentTypeError(f"{text} drills at a time: 1 is the least")
+    return count
 
 
 def _setting(text: str) -> tuple[str, object]:

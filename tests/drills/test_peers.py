@@ -11,7 +11,7 @@ from tests.drills.ground import one_redis
 from tests.drills.oracle import Every
 from tests.drills.peers import PRODUCTS, Product, matched, peer_stage, period
 from tests.drills.redis_server import program_kind
-from tests.drills.table import drill
+from tests.drills.runs import drill
 
 ANCHOR = 1_800_000_000_123
 END = ANCHOR + 20_000

@@ -154,6 +154,12 @@ def test_the_rest_is_reckoned_from_what_is_known_or_from_the_mean() -> None:
     assert rest([], {"a": 10.0}) == 0
 
 
+def test_drills_at_a_time_share_what_is_left_and_the_longest_one_bounds_it() -> None:
+    known = {"a": 10.0, "b": 30.0, "c": 20.0}
+    assert rest(["c"], known, running={"a": 4.0, "b": 10.0}, at_a_time=2) == (6 + 20 + 20) / 2
+    assert rest([], known, running={"a": 9.0, "b": 0.0}, at_a_time=2) == 30
+
+
 def test_what_befalls_others_does_not_count() -> None:
     assert [row.counts for row in (GOOD, PEER)] == [True, False]
     assert not PEER.passed

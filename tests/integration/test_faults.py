@@ -18,7 +18,7 @@ from celery_dispatch.redis_store.keys import Keys
 from tests.drills.clocks import faketime
 from tests.drills.faults import FAULTS, POINTS, VARIANTS
 from tests.drills.ground import Ground
-from tests.drills.table import drill as run
+from tests.drills.runs import drill as run
 from tests.programs import is_ci
 from tests.servers import KINDS, leaked_keys
 
