@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from benchmarks import changes, rest, steady, storm, two_steps
+from benchmarks import changes, rest, run_time, steady, storm, two_steps
 from benchmarks.lab import Step
 
 __all__ = ["CASES", "planned"]
@@ -25,6 +25,9 @@ CASES: dict[str, Callable[[bool], Iterable[Step]]] = {
     "steady": lambda quick: steady.steps(1_000 if quick else 5_000, 5 if quick else 30),
     "rest": lambda quick: rest.steps(5_000 if quick else 100_000, 5 if quick else 30),
     "changes": lambda quick: () if quick else changes.steps(100_000),
+    "schedules": lambda quick: (
+        run_time.steps(10_000, 1_000, 5) if quick else run_time.steps(100_000, 10_000, 30)
+    ),
     "two-steps": lambda quick: () if quick else two_steps.steps(1_000, 2),
 }
 

@@ -51,7 +51,10 @@ class Grid:
 
 def grids(results: Results) -> Iterator[Grid]:
     """The tables of what was measured; that of the targets is the last."""
-    for grid in (_storms(results), _steady(results), _rest(results), _starts(results), _changes(results)):
+    for grid in (
+        _storms(results), _steady(results), _rest(results), _starts(results), _changes(results),
+        _work(results), _followed(results),
+    ):  # fmt: skip
         if grid.rows:
             yield grid
     if results.troubles:
@@ -181,6 +184,30 @@ def _changes(results: Results) -> Grid:
         for it in results.changes
     ]  # fmt: skip
     return Grid("Join and kill", heads, rows)
+
+
+def _work(results: Results) -> Grid:
+    heads = ["what is done", "entries there", "takes", "Redis busy", "longest command", "which"]
+    rows = [
+        [
+            it.what, f"{it.entries:,}", f"{it.took:.2f} s", f"{it.busy:.2f} s", milliseconds(it.longest),
+            it.command,
+        ]
+        for it in results.work
+    ]  # fmt: skip
+    return Grid("Entries made at run time", heads, rows)
+
+
+def _followed(results: Results) -> Grid:
+    heads = ["a change is followed", "changes", "p50", "max"]
+    rows = [
+        [
+            "by all nodes" if it.told else "though its notification is lost",
+            str(it.changes), milliseconds(it.p50), milliseconds(it.worst),
+        ]
+        for it in results.followed
+    ]  # fmt: skip
+    return Grid("From the answer to a change to the first message by it, due every 50 ms", heads, rows)
 
 
 def _targets(results: Results) -> Grid:

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 
 from benchmarks.figures import Burst, Ratio, Spread
 
-__all__ = ["Change", "Curve", "Idle", "Results", "Start", "Steady", "Storm"]
+__all__ = ["Change", "Curve", "Followed", "Idle", "Results", "Start", "Steady", "Storm", "Work"]
 
 Curve = Sequence[tuple[float, float]]
 
@@ -107,6 +107,34 @@ class Change:
         return max(0.0, self.to_last - self.undisturbed)
 
 
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Something that was done to ``entries`` entries made at run time; seconds.
+
+    ``longest`` is how long Redis was held up by one ``command``, ``busy`` what its process ran meanwhile.
+    """
+
+    what: str
+    entries: int
+    took: float
+    longest: float
+    command: str
+    busy: float
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """Seconds from the answer to a change until its first message, of an entry that is due every 50 ms.
+
+    ``told``: the beats heard of it; else the connections on which they would have were cut just before.
+    """
+
+    told: bool
+    changes: int
+    p50: float
+    worst: float
+
+
 @dataclass(slots=True)
 class Results:
     """One run; ``troubles`` are the steps that did not come to their end, with the reason.
@@ -119,6 +147,8 @@ class Results:
     idle: list[Idle] = field(default_factory=list)
     starts: list[Start] = field(default_factory=list)
     changes: list[Change] = field(default_factory=list)
+    work: list[Work] = field(default_factory=list)
+    followed: list[Followed] = field(default_factory=list)
     troubles: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     servers: list[str] = field(default_factory=list)
@@ -131,6 +161,8 @@ class Results:
             Idle: self.idle,
             Start: self.starts,
             Change: self.changes,
+            Work: self.work,
+            Followed: self.followed,
         }
         for one in found:
             home: list[object] = homes[type(one)]  # type: ignore[assignment]

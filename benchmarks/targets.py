@@ -170,6 +170,25 @@ def _extra(results: Results) -> Finding | None:
     return Finding(max(it.extra for it in found), words, complete) if found else None
 
 
+def _bulk(results: Results) -> Finding | None:
+    found = [it.took for it in results.work if it.what == "create 10,000 in one call"]
+    return Finding(max(found), f"{max(found):.2f} s") if found else None
+
+
+def _longest(results: Results) -> Finding | None:
+    worst = max(results.work, key=lambda it: it.longest, default=None)
+    return None if worst is None else Finding(worst.longest, f"{milliseconds(worst.longest)}: {worst.what}")
+
+
+def _following(told: bool) -> Callable[[Results], Finding | None]:
+    def find(results: Results) -> Finding | None:
+        found = [it for it in results.followed if it.told == told]
+        words = ", ".join(f"p50 {milliseconds(it.p50)}, max {milliseconds(it.worst)}" for it in found)
+        return Finding(max(it.worst for it in found), words) if found else None
+
+    return find
+
+
 TARGETS = (
     Target("storm, 1 node, N = 1,000", "30 times stock beat's rate", 30, _against(STOCK.name, 1_000)),
     Target("storm, 1 node, N = 1,000", "20 times RedBeat's", 20, _against(REDBEAT.name, 1_000)),
@@ -215,4 +234,8 @@ TARGETS = (
         3,
         _against(STOCK.name, 1_000, "receiver"),
     ),
+    Target("10,000 entries created in one call", "2 s at most", 2, _bulk, at_most=True),
+    Target("100,000 entries made at run time: Redis", "no command over 10 ms", 0.01, _longest, at_most=True),
+    Target("a change is followed by each node", "100 ms at most", 0.1, _following(True), at_most=True),
+    Target("the same, its notification lost", "1 s at most", 1, _following(False), at_most=True),
 )

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.figures import Burst
 from benchmarks.report import grids, markdown, write
-from benchmarks.results import Change, Idle, Results, Start, Steady, Storm
+from benchmarks.results import Change, Followed, Idle, Results, Start, Steady, Storm, Work
 from benchmarks.targets import TARGETS, Finding, judged
 from benchmarks.words import number
 
@@ -146,3 +146,22 @@ def test_plots_of_what_was_not_measured_are_left_out(tmp_path: Path) -> None:
 )
 def test_figures_have_three_digits_that_count(value: float, words: str) -> None:
     assert number(value) == words
+
+
+def test_work_on_entries_made_at_run_time_is_judged_by_its_longest_command() -> None:
+    results = Results()
+    results.add([Work("create 10,000 in one call", 90_000, 1.5, 0.004, "EVALSHA", 0.5)])
+    results.add([Work("backup", 100_000, 1.0, 0.02, "HSCAN", 0.1)])
+    results.add([Followed(True, 30, 0.03, 0.05), Followed(False, 30, 0.3, 0.6)])
+    found = verdicts(results)
+    assert found["10,000 entries created in one call", "2 s at most"] == "reached"
+    assert (
+        found["100,000 entries made at run time: Redis", "no command over 10 ms"] == "missed by a factor of 2"
+    )
+    assert found["a change is followed by each node", "100 ms at most"] == "reached"
+    assert found["the same, its notification lost", "1 s at most"] == "reached"
+    titles = [grid.title for grid in grids(results)]
+    assert titles[:2] == [
+        "Entries made at run time",
+        "From the answer to a change to the first message by it, due every 50 ms",
+    ]
