@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
 import redis
 from celery import Celery
 from celery.beat import ScheduleEntry
-from celery.schedules import crontab, schedule
 from kombu.utils.imports import symbol_by_name
 
+from celery_dispatch.celery_bridge.codecs import ScheduleCodec
 from celery_dispatch.celery_bridge.definitions import Definitions
 from celery_dispatch.celery_bridge.entries import catalog_of
 from celery_dispatch.celery_bridge.facets import facets_of
 from celery_dispatch.celery_bridge.identity import identity_of
 from celery_dispatch.celery_bridge.outbox import CeleryOutbox
+from celery_dispatch.celery_bridge.schedule_codec import to_json
 from celery_dispatch.config import Config
 from celery_dispatch.core.entry import Catalog, Entry
 from celery_dispatch.core.ports import Pool
@@ -28,7 +30,7 @@ from celery_dispatch.manage.doctor.server import read_server
 from celery_dispatch.manage.operations import Sources
 from celery_dispatch.manage.reports import Sketch
 from celery_dispatch.manage.run_time import told_by
-from celery_dispatch.manage.words import duration
+from celery_dispatch.manage.schedule_words import schedule_words
 from celery_dispatch.metrics import check_available
 from celery_dispatch.redis_store.client import redis_client, same_server
 from celery_dispatch.redis_store.facets import Facets
@@ -39,6 +41,8 @@ from celery_dispatch.redis_store.pool import RedisPool
 from celery_dispatch.redis_store.rows import RedisRows
 
 __all__ = ["identity", "open_client", "open_consulted", "open_pool", "open_sources", "sketch_of"]
+
+_NONE: Mapping[str, ScheduleCodec] = MappingProxyType({})
 
 
 @contextmanager
@@ -105,7 +109,7 @@ def _sources(app: Celery, config: Config, catalog: Catalog, client: redis.Redis)
         intents=RedisIntents(client, keys),
         catalog=catalog,
         patience=config.lease_ttl + config.handover_delay,
-        sketch=sketch_of,
+        sketch=partial(sketch_of, codecs=config.schedule_codecs),
         identity=identity_of(app, shadow=config.shadow),
         look=partial(told_by, RedisRows(client, keys), Definitions(app, config)),
     )
@@ -149,33 +153,23 @@ def _catalog(app: Celery, config: Config) -> Catalog:
     return catalog_of(app, config)
 
 
-def sketch_of(entry: Entry) -> Sketch:
+def sketch_of(entry: Entry, codecs: Mapping[str, ScheduleCodec] = _NONE) -> Sketch:
     """An entry of Celery's in words; an object whose ``repr`` fails spoils only its own field."""
     payload = entry.payload
     if not isinstance(payload, ScheduleEntry):
         return Sketch()
+    try:
+        document = to_json(payload.schedule, codecs=codecs)
+    except Exception:  # it is none, or its codec or its repr is wrong
+        document = None
     return Sketch(
         task=str(payload.task),
-        schedule=_schedule(payload.schedule),
+        schedule=_shown(payload.schedule).strip("<>") if document is None else schedule_words(document),
         args=_shown(payload.args) if payload.args else None,
         kwargs=_shown(payload.kwargs) if payload.kwargs else None,
         options=_shown(payload.options) if payload.options else None,
+        recurrence=document,
     )
-
-
-def _schedule(value: Any) -> str:
-    """Celery's own schedules in the way people write them, others by their ``repr``."""
-    if type(value) is schedule:
-        every = duration(value.run_every)  # type: ignore[attr-defined]  # celery-types lacks it
-        return f"every {every}, relative" if value.relative else f"every {every}"
-    if type(value) is crontab:
-        names = "minute", "hour", "day_of_month", "month_of_year", "day_of_week"
-        return "cron " + " ".join(_cron_field(getattr(value, f"_orig_{name}")) for name in names)
-    return _shown(value).strip("<>")
-
-
-def _cron_field(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, (list, tuple, set, frozenset)) else str(value)
 
 
 def _shown(value: Any) -> str:

@@ -7,14 +7,13 @@ is not known is ``null``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Any
 
-from celery_dispatch.celery_bridge.schedule_codec import to_json
-from celery_dispatch.core.entry import Cursor, Entry, Fence
+from celery_dispatch.celery_bridge.moments import rfc3339
+from celery_dispatch.core.entry import Cursor, Fence
 from celery_dispatch.core.ports import Damaged
 from celery_dispatch.core.rows import Pause
-from celery_dispatch.errors import EntryError
 from celery_dispatch.manage.controls import Adoption, Drained
 from celery_dispatch.manage.health import Health
 from celery_dispatch.manage.reports import (
@@ -41,16 +40,10 @@ __all__ = [
     "health_document",
     "nodes_document",
     "resets_document",
-    "rfc3339",
     "status_document",
 ]
 
 Document = dict[str, Any]
-
-
-def rfc3339(moment: datetime) -> str:
-    """``2026-11-21T02:18:02.000Z``."""
-    return moment.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _time(moment: datetime | None) -> str | None:
@@ -115,7 +108,7 @@ def entry_document(detail: EntryDetail) -> Document:
         **_entry(detail.report),
         "now": _time(detail.dues.now),
         "definition": entry.definition if entry is not None else None,
-        "recurrence": _recurrence(entry),
+        "recurrence": sketch.recurrence,
         "args": sketch.args,
         "kwargs": sketch.kwargs,
         "options": sketch.options,
@@ -220,14 +213,6 @@ def _entry(entry: EntryReport) -> Document:
         "standby": entry.standby,
         "error": entry.error,
     }
-
-
-def _recurrence(entry: Entry | None) -> Document | None:
-    """The schedule as ``schedule_codec`` writes it, ``None`` for one that JSON cannot carry."""
-    try:
-        return to_json(getattr(entry.payload, "schedule", None)) if entry is not None else None
-    except EntryError:
-        return None
 
 
 def _pause(pause: Pause | None) -> Document | None:

@@ -174,13 +174,17 @@ _WRONG = frozenset({EntryState.OVERDUE, EntryState.ERROR, EntryState.DAMAGED, En
 
 @dataclass(frozen=True, slots=True)
 class Sketch:
-    """What an entry sends and when, in words; ``options`` and arguments as ``repr``."""
+    """What an entry sends and when, in words; ``options`` and arguments as ``repr``.
+
+    ``recurrence`` is the schedule's document, ``None`` for one that JSON cannot carry.
+    """
 
     task: str | None = None
     schedule: str | None = None
     args: str | None = None
     kwargs: str | None = None
     options: str | None = None
+    recurrence: Mapping[str, object] | None = None
 
 
 @dataclass(frozen=True, slots=True)

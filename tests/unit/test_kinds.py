@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 
 from celery_dispatch import EntryError, ScheduleCodec, at, cron, rrule
 from celery_dispatch.celery_bridge.codecs import BUILT_IN
+from celery_dispatch.celery_bridge.definitions import Definitions
 from celery_dispatch.celery_bridge.entries import catalog_of
 from celery_dispatch.celery_bridge.fingerprint import schedule_facet
 from celery_dispatch.celery_bridge.kinds.own import OwnSchedule
@@ -33,6 +34,7 @@ from celery_dispatch.celery_bridge.recurrences import Recurrences, recurrence_of
 from celery_dispatch.celery_bridge.schedule_codec import from_json, to_json
 from celery_dispatch.config import Config
 from celery_dispatch.errors import ConfigError
+from celery_dispatch.manage.connect import sketch_of
 
 UTC = timezone.utc
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -260,6 +262,9 @@ def test_an_aware_beginning_and_until_are_taken_by_the_wall_clock_of_the_zone() 
         ("FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=30", "is never due"),
         ("FREQ=YEARLY;INTERVAL=2;BYMONTH=2;BYMONTHDAY=30;COUNT=4", "is never due"),
         ("FREQ=DAILY;BYSETPOS=5", "is never due"),
+        ("FREQ=SECONDLY;BYSETPOS=2", "counts further than the 1 times of one period"),
+        ("FREQ=MINUTELY;BYSECOND=0,30;BYSETPOS=-3", "use 1 to 2, or a FREQ such as DAILY"),
+        ("FREQ=HOURLY;BYMINUTE=0,30;BYSECOND=0,30;BYSETPOS=1,5", "use 1 to 4, or a FREQ such as DAILY"),
         (f"FREQ=YEARLY;BYMINUTE={','.join(map(str, range(60)))}", "up to 21,960 times in one period"),
         ("RRULE:FREQ=DAILY\nRRULE:FREQ=WEEKLY", "use one rule"),
         (None, "use text such as"),
@@ -268,6 +273,18 @@ def test_an_aware_beginning_and_until_are_taken_by_the_wall_clock_of_the_zone() 
 def test_rrule_refuses_by_value_and_cure(rule: Any, said: str) -> None:
     with pytest.raises(EntryError, match=f"rrule rule.*{said}"):
         rrule(rule, dtstart=DTSTART)
+
+
+@pytest.mark.parametrize(
+    ("rule", "first"),
+    [
+        ("FREQ=MINUTELY;BYSECOND=0,30;BYSETPOS=-1", "2026-01-05 09:00:30"),
+        ("FREQ=HOURLY;BYMINUTE=0,30;BYSECOND=10,20;BYSETPOS=4", "2026-01-05 09:30:20"),
+        ("FREQ=SECONDLY;BYHOUR=10;BYSETPOS=1", "2026-01-05 10:00:00"),
+    ],
+)
+def test_rrule_chooses_among_the_times_of_a_short_period(rule: str, first: str) -> None:
+    assert dues(rrule(rule, dtstart=DTSTART), 1) == [first]
 
 
 def test_rrule_needs_a_beginning_that_is_one() -> None:
@@ -418,6 +435,26 @@ def test_a_codec_that_fails_is_the_entrys_error(codec: ScheduleCodec, said: str)
         to_json(Odd(), codecs={"odd": codec})
     with pytest.raises(EntryError, match=r"failed: TypeError|made a cron, not a Odd"):
         from_json({"kind": "odd", "x": 1}, codecs={"odd": CODEC})
+
+
+def test_every_kind_is_shown_as_its_document_and_as_a_person_would_write_it() -> None:
+    def shown(schedule: Any) -> tuple[str | None, object]:
+        item = {"task": "t", "schedule": schedule}
+        app = Celery("t", broker="redis://", set_as_current=False)
+        entry = Definitions(app, Config.from_app(app)).entry("e", item)
+        sketch = sketch_of(entry, {"odd": CODEC})
+        return sketch.schedule, sketch.recurrence
+
+    assert shown(cron("0/10 * * * * *", timezone="Europe/Paris")) == (
+        "cron 0/10 * * * * * in Europe/Paris",
+        {"kind": "cron", "expression": "0/10 * * * * *", "timezone": "Europe/Paris"},
+    )
+    assert shown(Odd(3)) == ('{"kind": "odd", "offset": 3}', {"kind": "odd", "offset": 3})
+    assert shown(Undescribed())[1] is None
+
+
+class Undescribed(Odd):
+    """Has no codec."""
 
 
 def test_two_apps_in_one_process_have_codecs_of_their_own() -> None:

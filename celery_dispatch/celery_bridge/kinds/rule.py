@@ -35,6 +35,7 @@ _PERIODS = {
 _DAYS = {"YEARLY": 366, "MONTHLY": 31, "WEEKLY": 7, "DAILY": 1}
 _DAY_PARTS = ("BYWEEKNO", "BYYEARDAY", "BYMONTHDAY", "BYDAY", "BYWEEKDAY", "BYEASTER")
 _TIME_PARTS = ("BYHOUR", "BYMINUTE", "BYSECOND")
+_TIMES_WITHIN = {"HOURLY": 1, "MINUTELY": 2, "SECONDLY": 3}  # parts of the time that choose the period itself
 _MOST_TIMES = 20_000  # in one period
 _MOST_COUNTED = 10_000
 # dateutil looks as far as the year 9999, so from here not for long.
@@ -124,12 +125,20 @@ class Rule:
 
 
 def _check_size(parts: Mapping[str, str], text: str) -> None:
-    """Refuse a period of more times than can be gone through in passing."""
-    times = _DAYS.get(parts.get("FREQ", ""), 0)
-    for name in _TIME_PARTS:
-        times *= len(parts.get(name, "0").split(","))
+    """Refuse a period of more times than can be gone through in passing, or of fewer than BYSETPOS counts."""
+    freq, several = parts.get("FREQ", ""), 1
+    for name in _TIME_PARTS[_TIMES_WITHIN.get(freq, 0) :]:
+        several *= len(parts.get(name, "0").split(","))
+    times = _DAYS.get(freq, 0) * several
     if times > _MOST_TIMES:
         raise EntryError(
             f"rrule rule = {text!r:.80}: up to {times:,} times in one period; "
             "use a higher FREQ, such as MINUTELY"
+        )
+    places = [place.lstrip("+-") for place in parts.get("BYSETPOS", "").split(",") if place]
+    if freq in INTERVALS and any(place.isdecimal() and int(place) > several for place in places):
+        raise EntryError(
+            f"rrule rule = {text!r:.80}: BYSETPOS = {parts['BYSETPOS']:.40} counts further than the "
+            f"{several:,} times of one period, and dateutil would look for them one by one; use 1 to "
+            f"{several:,}, or a FREQ such as DAILY"
         )
