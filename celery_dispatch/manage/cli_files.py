@@ -39,8 +39,8 @@ def apply(
     """Make the entries that were created at run time those of the files.
 
     New ones are created, others changed where they differ; a second run changes nothing. What stands in no
-    file stays, unless it is pruned. Pauses stay as they are. If anything in the files is wrong, nothing is
-    written.
+    file stays, unless it is pruned. Pauses stay as they are. What is to be removed when it is completed, and
+    is never due any more, is not created again. If anything in the files is wrong, nothing is written.
     """
     with errors_shown(as_json):
         if prune and not labels:
@@ -56,9 +56,8 @@ def apply(
                 given, labels_of(labels), prune=prune, allow_unknown_task=allow_unknown_task
             )
             plan = applying.planned(schedules, asked)
-            if not dry_run:
-                plan = applying.carried_out(schedules, plan, allow_unknown_task=allow_unknown_task)
-        report = render_changes.Changes(plan, dry_run=dry_run)
+            errors = {} if dry_run else applying.carried_out(plan)
+        report = render_changes.Changes(plan.steps, errors, dry_run=dry_run)
         show_report(
             ctx,
             report,
@@ -66,7 +65,7 @@ def apply(
             document=render_changes.changes_document,
             view=render_changes.changes_view,
         )
-        ctx.exit(WRONG if any(change.error for change in plan) else 0)
+        ctx.exit(WRONG if errors else 0)
 
 
 @click.command(cls=Command)
@@ -103,15 +102,19 @@ def backup(ctx: click.Context, path: Path, as_json: bool) -> None:
     """Write the entries created at run time, all pauses and all cursors to the file PATH."""
     with errors_shown(as_json):
         from celery_dispatch.manage import connect_data, keeping
+        from celery_dispatch.redis_store.codec import printable
 
         with connect_data.open_kept(ctx.obj.app) as kept:
             document = keeping.read_backup(kept)
         keeping.write_file(path, document)
         counts = {"entries": len(document["entries"]), "cursors": len(document["cursors"])}
+        damaged = sorted({*document["damaged"]["entries"], *document["damaged"]["cursors"]})
         if as_json:
-            print_json({"path": str(path), **counts})
-        else:
-            click.echo(f"{path}: {counts['entries']:,} entries and pauses, {counts['cursors']:,} cursors.")
+            print_json({"path": str(path), **counts, "damaged": damaged})
+            return
+        for name in damaged:
+            click.echo(f"{printable(name)!r} cannot be read in Redis; it is kept as its text.", err=True)
+        click.echo(f"{path}: {counts['entries']:,} entries and pauses, {counts['cursors']:,} cursors.")
 
 
 @click.command(cls=Command)

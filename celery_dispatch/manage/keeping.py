@@ -3,10 +3,12 @@
 A backup is one JSON object::
 
     {"format": "celery-dispatch backup", "version": 1, "at": "2026-11-21T03:00:00.000Z",
-     "entries": {"nightly": {"v": 1795230000000, …}, …}, "cursors": {"nightly": [1795230000000, …], …}}
+     "entries": {"nightly": {"v": 1795230000000, …}, …}, "cursors": {"nightly": [1795230000000, …], …},
+     "damaged": {"entries": {}, "cursors": {}}}
 
 Rows and cursors are as ``docs/reference/keys.md`` describes them.  They are read in pages while the beats
-run: each is whole, but one may be some milliseconds older than another.
+run: each is whole, but one may be some milliseconds older than another.  Those that cannot be read are kept
+as their text, for a person: restoring tells of them, and puts none back.
 
 Restoring puts back what the pool has not.  A cursor is written if there is none, and then the rows are, each
 unless there is one of the same or a higher version, as nodes do after a loss.  Cursors go first: a row
@@ -18,19 +20,20 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
 
+from celery_dispatch.celery_bridge.moments import rfc3339
 from celery_dispatch.core.entry import Cursor
-from celery_dispatch.core.ports import Ledger, Pool, Rows
+from celery_dispatch.core.ports import Damaged, Ledger, Pool, Rows
 from celery_dispatch.core.rows import Row
 from celery_dispatch.errors import FencedError, StoreUnavailable
 from celery_dispatch.manage.controls import ControlError
-from celery_dispatch.manage.documents import rfc3339
+from celery_dispatch.manage.scanning import scanned
 from celery_dispatch.redis_store.codec import decode_cursor, encode_cursor
 from celery_dispatch.redis_store.planting import Planting
 from celery_dispatch.redis_store.row_codec import decode_row, encode_row
@@ -38,7 +41,7 @@ from celery_dispatch.redis_store.row_codec import decode_row, encode_row
 __all__ = ["Kept", "Restored", "read_backup", "read_file", "restore", "write_file"]
 
 _FORMAT, _VERSION = "celery-dispatch backup", 1
-_PAGE = 1000
+_PARTS = "entries", "cursors"
 _CURE = "Give a file that `celery dispatch backup` wrote."
 
 
@@ -66,29 +69,29 @@ class Restored:
 
 
 def read_backup(kept: Kept) -> dict[str, Any]:
-    """The backup of a pool; rows that cannot be read are left out.  Raises ``StoreError``."""
-    entries = {name: json.loads(encode_row(row)) for name, row in _scan(kept.rows) if isinstance(row, Row)}
-    cursors = {
-        name: json.loads(encode_cursor(cursor))
-        for name, cursor in _scan(kept.ledger)
-        if isinstance(cursor, Cursor)
-    }
+    """The backup of a pool.  Raises ``StoreError``."""
+    rows, damaged_rows = _parted(scanned(kept.rows))
+    cursors, damaged_cursors = _parted(scanned(kept.ledger))
     return {
         "format": _FORMAT,
         "version": _VERSION,
         "at": rfc3339(kept.pool.read().now),
-        "entries": dict(sorted(entries.items())),
-        "cursors": dict(sorted(cursors.items())),
+        "entries": {name: json.loads(encode_row(row)) for name, row in rows.items()},
+        "cursors": {name: json.loads(encode_cursor(cursor)) for name, cursor in cursors.items()},
+        "damaged": {"entries": damaged_rows, "cursors": damaged_cursors},
     }
 
 
-def _scan(source: Any) -> Iterator[tuple[str, Any]]:
-    position = 0
-    while True:
-        position, page = source.scan(position, _PAGE)
-        yield from page
-        if position == 0:
-            return
+def _parted(found: Iterable[tuple[str, Any]]) -> tuple[dict[str, Any], dict[str, str]]:
+    """By name: what could be read, and the texts of the rest."""
+    good: dict[str, Any] = {}
+    damaged: dict[str, str] = {}
+    for name, value in sorted(found, key=lambda pair: pair[0]):
+        if isinstance(value, Damaged):
+            damaged[name] = value.raw
+        else:
+            good[name] = value
+    return good, damaged
 
 
 def write_file(path: Path, document: Mapping[str, Any]) -> None:
@@ -108,7 +111,7 @@ def read_file(path: Path) -> dict[str, Any]:
     """The backup in a file; raises ``ControlError`` if it is none."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ControlError(f"{path} cannot be read as a backup: {error}.", _CURE) from error
     if not isinstance(document, dict) or document.get("format") != _FORMAT:
         raise ControlError(f"{path} is no backup.", _CURE)
@@ -117,9 +120,14 @@ def read_file(path: Path) -> dict[str, Any]:
             f"{path} is a backup of version {document.get('version')!r}, and not {_VERSION}.",
             "Use the version of celery-dispatch that wrote it.",
         )
-    if not all(isinstance(document.get(part), dict) for part in ("entries", "cursors")):
+    wholes = document, document.setdefault("damaged", {"entries": {}, "cursors": {}})
+    if not all(_has_parts(whole) for whole in wholes):
         raise ControlError(f"{path} has no entries or no cursors.", _CURE)
     return document
+
+
+def _has_parts(whole: Any) -> bool:
+    return isinstance(whole, dict) and all(isinstance(whole.get(part), dict) for part in _PARTS)
 
 
 # --- restore ------------------------------------------------------------------------------------------------
@@ -146,10 +154,20 @@ def restore(
     if not dry_run:
         put_cursors = kept.planting.plant({name: (None, wanted_cursors[name]) for name in put_cursors})
         _put_back(kept, {name: wanted_rows[name] for name in put_rows})
+    errors = {**_damaged(document), **wrong}
     return tuple(
-        Restored(name, name in put_rows, name in put_cursors, wrong.get(name, ""))
-        for name in sorted({*document["entries"], *document["cursors"]})
+        Restored(name, name in put_rows, name in put_cursors, errors.get(name, ""))
+        for name in sorted({*document["entries"], *document["cursors"], *errors})
     )
+
+
+def _damaged(document: Mapping[str, Any]) -> dict[str, str]:
+    """What could not be read when the backup was made."""
+    found: dict[str, str] = {}
+    for part, what in (("cursors", "cursor"), ("entries", "row")):
+        for name, raw in document["damaged"][part].items():
+            found[name] = f"its {what} could not be read when the backup was made: {raw!r:.200}"
+    return found
 
 
 def _decoded(given: Mapping[str, Any], decode: Any, kind: type) -> tuple[dict[str, Any], dict[str, str]]:

@@ -3,7 +3,8 @@
 A row is a compact JSON object in ASCII, its version first and its definition last:
 ``{"v":1,"token":"5f0c2a9b","created":ms,"updated":ms,"pause":[since_ms,until_ms,"note","author"],
 "definition":{...}}``, where ``pause`` and ``definition`` are left out if there is none, and ``until_ms`` is
-``null`` while the pause goes on.  The definition is carried as text; only who makes an entry of it reads it.
+``null`` while the pause goes on.  The definition is carried as text, of which is known that it is an object;
+only who makes an entry of it reads more.
 
 As with cursors there is one text for each row: what would not be written again just as it was read is
 ``Damaged``.
@@ -50,27 +51,28 @@ def row_after_version(row: Row) -> str:
 
 def decode_row(raw: str) -> Row | Damaged:
     """The row of a text, or what is wrong with it."""
-    head, found, definition = raw.partition(_DEFINITION)
     try:
-        row = json.loads(head + "}" if found else head)
+        row = json.loads(raw)
     except (ValueError, RecursionError) as error:
         return Damaged(raw, f"not JSON: {error}"[:200])
     if not isinstance(row, dict) or not {"v", "token", "created", "updated"} <= row.keys():
         return Damaged(raw, "not an object with v, token, created and updated")
-    pause = row.get("pause")
+    pause, definition = row.get("pause"), row.get("definition")
     if not (is_count(row["v"]) and is_instant(row["created"]) and is_instant(row["updated"])):
         return Damaged(raw, "version or an instant is not a whole number in its range")
     if not (isinstance(row["token"], str) and _TOKEN.fullmatch(row["token"])):
         return Damaged(raw, "the token is not hexadecimal")
     if pause is not None and not _is_pause(pause):
         return Damaged(raw, "the pause is not since, until, note and author")
+    if definition is not None and not isinstance(definition, dict):
+        return Damaged(raw, "the definition is not an object")
     decoded = Row(
         version=row["v"],
         token=row["token"],
         created=from_ms(row["created"]),
         updated=from_ms(row["updated"]),
         pause=None if pause is None else _pause_of(pause),
-        definition=definition[:-1] if found else "",
+        definition=raw.partition(_DEFINITION)[2][:-1],
     )
     return decoded if encode_row(decoded) == raw else Damaged(raw, "not written as this version writes it")
 

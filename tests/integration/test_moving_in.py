@@ -104,6 +104,22 @@ def test_an_import_may_be_repeated_until_a_beat_starts(redbeat: Cluster, server:
     assert again["crontab"]["last_due"] == "2026-11-21T03:30:00.000Z"
 
 
+def test_what_is_wrong_with_one_entry_of_redbeat_ends_no_import(redbeat: Cluster) -> None:
+    redbeat.redis.set("redbeat:text", "no hash")
+    redbeat.redis.hset("redbeat:odd", "definition", '{"task": "t", "options": 1, "schedule": {}}')
+    redbeat.redis.hset("redbeat:late", "definition", json.dumps({
+        "name": "late", "task": "t",
+        "schedule": {"__type__": "rrule", "freq": 5, "bysetpos": [3], "dtstart": 1_700_000_000},
+    }))  # fmt: skip
+    for name in ("text", "odd", "late"):
+        redbeat.redis.zadd("redbeat::schedule", {f"redbeat:{name}": 0})
+    moved = _import(redbeat, "redbeat", code=1)
+    assert {name for name, entry in moved.items() if entry["step"] == "refuse"} == {"text", "odd", "late"}
+    assert "its key cannot be read" in moved["text"]["why"]
+    assert "BYSETPOS" in moved["late"]["why"]
+    assert moved["crontab"]["step"] == "create"
+
+
 def test_no_redbeat_keyspace_is_an_error_with_its_cure(server: Server, make_cluster: MakeCluster) -> None:
     cluster = make_cluster(server, every(1))
     done = cluster.run("dispatch", "import", "redbeat", "--prefix", "other:")

@@ -16,6 +16,7 @@ import redis
 from celery.bin.celery import celery
 from click.testing import CliRunner, Result
 
+from celery_dispatch.redis_store.keys import Keys
 from celery_dispatch.schedules import Schedules
 from tests.drills.cluster import Spec
 from tests.drills.oracle import Every
@@ -275,7 +276,39 @@ def test_a_backup_puts_back_what_was_lost_and_overwrites_nothing(place: Place) -
     ]
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"format": "other"}'])
+def test_what_cannot_be_read_is_named_and_kept_and_the_rest_is_put_back(place: Place) -> None:
+    place.json("apply", "-f", place.write("s.yaml", FILE))
+    path = str(place.path / "backup.json")
+    keys = Keys("celery-dispatch")
+    client = redis.Redis.from_url(place.app.conf.broker_url)
+    row: Any = client.hget(keys.entries, "a")
+    damaged = row.replace(b'"args":[1]', b'"args":[1')
+    client.hset(keys.entries, "a", damaged)
+    assert place.json("backup", path)["damaged"] == ["a"]
+    assert "'a' cannot be read in Redis" in place.run("backup", path).output
+    assert json.loads((place.path / "backup.json").read_text())["damaged"]["entries"]["a"] == damaged.decode()
+    assert [(each["name"], each["state"]) for each in place.json("list")["schedules"]] == [
+        ("a", "broken"), ("b", "scheduled"), ("fixed", "scheduled")
+    ]  # fmt: skip
+    client.flushall()
+    client.close()
+    restored = {each["name"]: each for each in place.json("restore", path, code=1)["entries"]}
+    assert "could not be read when the backup was made" in restored["a"]["error"]
+    assert (restored["a"]["row"], restored["b"]["row"]) == (False, True)
+
+
+def test_a_one_shot_that_was_completed_and_removed_stands_in_nobodys_way(place: Place) -> None:
+    once = "  once: {task: proj.tick, schedule: {kind: at, moment: 2020-01-01T00:00:00Z}, dispatch: {%s}}\n"
+    file = place.write("s.yaml", FILE + once % "remove_when_completed: true")
+    done = place.json("apply", "-f", file)
+    assert (done["created"], done["over"]) == (2, 1)
+    again = place.json("apply", "-f", file)
+    assert (again["unchanged"], again["over"], again["created"]) == (2, 1, 0)
+    late = place.write("s.yaml", FILE + once % "count: 1")
+    assert "nothing would ever be fired" in place.json("apply", "-f", late, code=1)["error"]
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"format": "other"}', "[" * 100_000])
 def test_a_file_that_is_no_backup_is_refused(place: Place, text: str) -> None:
     error = place.json("restore", place.write("x.json", text), code=1)
     assert "celery dispatch backup" in error["cure"]
@@ -310,3 +343,46 @@ def test_real_beats_follow_what_is_added_paused_and_removed(
     removed = sent()
     run("status")
     assert sent() == removed
+
+
+def test_beats_that_run_follow_what_is_restored(
+    server: OwnServer, make_cluster: MakeCluster, tmp_path: Path
+) -> None:
+    settings = {"dispatch_heartbeat_interval": 0.5, "dispatch_lease_ttl": 3}
+    cluster = make_cluster(server, {"fixed": Spec(Every(1))}, settings=settings)
+
+    def dues(name: str) -> list[str]:
+        rows: Any = cluster.redis.lrange("celery", 0, -1)
+        headers = [json.loads(row)["headers"] for row in reversed(rows)]
+        return [each["dispatch_due"] for each in headers if each["dispatch_entry"] == name]
+
+    def run(*arguments: str) -> Any:
+        done = cluster.run("dispatch", *arguments, timeout=90)
+        assert done.status == 0, done.out + done.err
+        return json.loads(done.out)
+
+    cluster.start(2)
+    path = str(tmp_path / "backup.json")
+    for name in ("tick", "held"):
+        run("add", name, "--task", "drill.record", "--every", "0.5", "--json")
+    run("pause", "held", "--json")
+    wait_until(lambda: len(dues("tick")) >= 2, 20, "messages of the new entry")
+    assert run("backup", path, "--json")["entries"] == 2
+    for beat in cluster.beats.values():
+        beat.process.terminate()
+        beat.process.wait(20)
+    sent = {name: dues(name) for name in ("tick", "held")}
+
+    cluster.redis.flushall()
+    cluster.start(2)
+    restored = {each["name"]: each for each in run("restore", path, "--json")["entries"]}
+    assert {name for name, each in restored.items() if each["row"] and each["cursor"]} == {"tick", "held"}
+    assert (restored["fixed"]["row"], restored["fixed"]["cursor"]) == (False, False)
+    wait_until(lambda: len(dues("tick")) >= 3, 20, "messages of the restored entry")
+    wait_until(lambda: len(dues("fixed")) >= 3, 20, "messages of the config's entry")
+    again = run("restore", path, "--json")["entries"]
+    assert not any(each["row"] or each["cursor"] for each in again)
+    assert dues("held") == []
+    for name in ("tick", "fixed"):
+        assert len(set(dues(name))) == len(dues(name))
+    assert not set(dues("tick")) & set(sent["tick"][:-1])  # what was fired after the backup is not known

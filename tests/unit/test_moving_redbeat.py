@@ -119,3 +119,18 @@ def test_a_rule_is_written_as_rfc_5545_has_it() -> None:
         "UNTIL=20270101T000000Z",
         "dtstart": "2026-11-01T08:00:00+01:00",
     }
+
+
+@pytest.mark.parametrize(
+    "definition",
+    [
+        _definition(options=[1, 2]),
+        _definition(schedule={"__type__": "rrule", "freq": 3, "until": 1e30}),
+        _definition(schedule={"__type__": "rrule", "freq": 3, "dtstart": "soon"}),
+        _definition(schedule={"__type__": ["crontab"]}),
+        "[" * 100_000,
+    ],
+)
+def test_what_redbeat_never_wrote_is_refused_by_itself(definition: str) -> None:
+    found = found_in("odd", definition, None)
+    assert found.refusal and found.definition is None

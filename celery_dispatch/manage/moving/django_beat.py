@@ -23,13 +23,13 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
+from celery_dispatch.celery_bridge.schedule_codec import CRON_FIELDS
 from celery_dispatch.errors import EntryError
 from celery_dispatch.manage.controls import ControlError
 from celery_dispatch.manage.moving.found import Found
 
 __all__ = ["found_in", "read_django_beat"]
 
-_CRON_FIELDS = ("minute", "hour", "day_of_week", "day_of_month", "month_of_year")
 _ROUTING = ("queue", "exchange", "routing_key", "priority")
 _ITS_OWN = "periodic_task_name"  # a header that django-celery-beat adds when it sends, as this package does
 _CURE = (
@@ -65,6 +65,8 @@ def found_in(row: Any, *, zoned: bool = True) -> Found:
         document = _document(row, notes, zoned=zoned)
     except EntryError as error:
         return Found(name=row.name, refusal=str(error))
+    except Exception as error:  # a value that django-celery-beat's own forms would not have let through
+        return Found(name=row.name, refusal=f"it cannot be read: {error!r:.200}")
     return Found(
         name=row.name,
         definition=document,
@@ -130,7 +132,7 @@ def _schedule(row: Any, *, zoned: bool) -> dict[str, Any]:
         span = timedelta(**{row.interval.period: row.interval.every})
         return {"kind": "interval", "every": _number(span), "relative": False}
     if row.crontab is not None:
-        fields = {field: getattr(row.crontab, field) for field in _CRON_FIELDS}
+        fields = {field: getattr(row.crontab, field) for field in CRON_FIELDS}
         return {
             "kind": "crontab",
             **fields,

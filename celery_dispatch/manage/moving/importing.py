@@ -24,10 +24,11 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum
 from typing import Any, Protocol
 
+from celery_dispatch.core.clock import whole_ms
 from celery_dispatch.core.entry import Cursor, Entry
 from celery_dispatch.core.ports import Stored
 from celery_dispatch.core.recurrence import Nominal
@@ -38,6 +39,7 @@ from celery_dispatch.manage.moving.snapping import snapped
 __all__ = ["Creation", "Importer", "Move", "Step", "Target"]
 
 _BATCH = 500
+_MILLISECOND = timedelta(milliseconds=1)
 
 
 class Step(Enum):
@@ -140,6 +142,8 @@ class Importer:
             return self._going_on(found, Step.CREATE, entry, stored)
         except EntryError as error:
             return Move(found, Step.REFUSE, why=str(error))
+        except Exception as error:  # schedules run user code
+            return Move(found, Step.REFUSE, why=repr(error))
 
     def _planned_cursor(self, found: Found, entry: Entry, stored: Stored) -> Move:
         if found.paused:
@@ -163,7 +167,13 @@ class Importer:
 
     def _going_on(self, found: Found, step: Step, entry: Entry, stored: Stored) -> Move:
         began = None if found.paused else found.last_run or found.since
-        due = snapped(began or self.now(), entry.recurrence)
+        now = whole_ms(self.now())
+        due = snapped(began or now, entry.recurrence)
+        if due > now + _MILLISECOND:
+            raise EntryError(
+                f"it was last sent at {began}, which lies in the future by Redis's clock: is a clock wrong? "
+                "Import it again when that is past"
+            )
         move = Move(found, step, entry, due, expected=stored if isinstance(stored, Cursor) else None)
         if not isinstance(entry.recurrence, Nominal):
             return move

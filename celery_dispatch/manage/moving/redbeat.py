@@ -19,6 +19,7 @@ from zoneinfo import ZoneInfo
 
 import redis
 
+from celery_dispatch.celery_bridge.schedule_codec import CRON_FIELDS
 from celery_dispatch.errors import EntryError
 from celery_dispatch.manage.moving.found import Found, carried_datetime
 from celery_dispatch.redis_store.codec import printable
@@ -27,7 +28,6 @@ from celery_dispatch.redis_store.driver_errors import translated
 __all__ = ["found_in", "read_redbeat"]
 
 _PAGE = 500  # entries per round trip
-_CRON_FIELDS = ("minute", "hour", "day_of_week", "day_of_month", "month_of_year")
 _FREQUENCIES = ("YEARLY", "MONTHLY", "WEEKLY", "DAILY", "HOURLY", "MINUTELY", "SECONDLY")
 _WEEKDAYS = ("MO", "TU", "WE", "TH", "FR", "SA", "SU")
 _RULE_NUMBERS = {
@@ -56,10 +56,19 @@ def read_redbeat(client: redis.Redis, prefix: str) -> Iterator[Found]:
             pipeline: Any = client.pipeline(transaction=False)
             for key in fresh:
                 pipeline.hmget(key, "definition", "meta")
-            rows = pipeline.execute()
+            rows = pipeline.execute(raise_on_error=False)
         seen.update(fresh)
-        for key, (definition, meta) in zip(fresh, rows):
-            yield found_in(key.removeprefix(prefix), definition, meta)
+        for key, row in zip(fresh, rows):
+            yield _found(key.removeprefix(prefix), row)
+
+
+def _found(name: str, row: Any) -> Found:
+    if isinstance(row, redis.ResponseError):  # a key of another type
+        return Found(name=printable(name), refusal=f"its key cannot be read: {row}")
+    with translated():
+        if isinstance(row, Exception):
+            raise row
+    return found_in(name, *row)
 
 
 def found_in(name: str, definition: str | None, meta: str | None) -> Found:
@@ -76,6 +85,8 @@ def found_in(name: str, definition: str | None, meta: str | None) -> Found:
         runs = state.get("total_run_count") or 0
     except EntryError as error:
         return Found(name=printable(name), refusal=str(error))
+    except Exception as error:  # whatever else stands there where RedBeat would write something
+        return Found(name=printable(name), refusal=f"it is nothing that RedBeat writes: {error!r:.200}")
     return Found(
         name=printable(name),
         definition=document,
@@ -149,7 +160,7 @@ def _interval(value: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _crontab(value: Mapping[str, Any]) -> dict[str, Any]:
-    return {"kind": "crontab", **{field: value.get(field, "*") for field in _CRON_FIELDS}}
+    return {"kind": "crontab", **{field: value.get(field, "*") for field in CRON_FIELDS}}
 
 
 def _rrule(value: Mapping[str, Any]) -> dict[str, Any]:

@@ -51,6 +51,8 @@ def _found(name: str, entry: Any) -> Found:
         definition = _document(entry)
     except DispatchError as error:
         refusal = str(error)
+    except Exception as error:  # a schedule of the user's, or a pickle of another version
+        refusal = f"it cannot be read: {error!r:.200}"
     return Found(
         name=name,
         definition=definition,
@@ -67,7 +69,7 @@ def _document(entry: Any) -> dict[str, Any]:
         value: Any = getattr(entry, field) or empty
         try:
             carried = json.loads(json.dumps(value, allow_nan=False))
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise EntryError(f"{field} cannot be carried in JSON: {error}") from None
         if carried != empty:
             document[field] = carried

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from celery_dispatch.celery_bridge.definitions import Definitions
 from celery_dispatch.core.entry import Cursor, Entry
 from celery_dispatch.core.ports import Damaged, Rows
-from celery_dispatch.errors import DispatchError, StoreError
+from celery_dispatch.errors import BulkRefused
 from celery_dispatch.manage.moving.importing import Creation
 from celery_dispatch.redis_store.planting import Planting
 from celery_dispatch.schedules import Paused, Schedules
 
 __all__ = ["SchedulesTarget"]
-
-_Item = TypeVar("_Item")
 
 _NOTE = "disabled where it was moved in from"
 
@@ -56,36 +54,40 @@ class SchedulesTarget:
 
     def create(self, creations: Sequence[Creation]) -> Mapping[str, str]:
         """One that was disabled begins with its pause, so that it never fires in between."""
-        return self._refused(creations, lambda creation: creation.name, self._create)
+        wanted = {creation.name: creation for creation in creations}
 
-    def _create(self, creation: Creation) -> object:
-        return self._schedules.create(
-            creation.name,
-            **creation.definition,
-            last_due=creation.due,
-            begins_paused=Paused(creation.due, _NOTE, self._author) if creation.paused else None,
-            allow_unknown_task=self._allow_unknown_task,
-        )
+        def create(names: Sequence[str]) -> object:
+            some = [wanted[name] for name in names]
+            return self._schedules.create_many(
+                {each.name: each.definition for each in some},
+                last_due={each.name: each.due for each in some},
+                begins_paused={
+                    each.name: Paused(each.due, _NOTE, self._author) for each in some if each.paused
+                },
+                allow_unknown_task=self._allow_unknown_task,
+            )
+
+        return _refused(list(wanted), create)
 
     def pause(self, names: Sequence[str]) -> Mapping[str, str]:
-        return self._refused(
-            names, str, lambda name: self._schedules.pause(name, note=_NOTE, author=self._author)
-        )
-
-    @staticmethod
-    def _refused(
-        items: Sequence[_Item], name_of: Callable[[_Item], str], act: Callable[[_Item], object]
-    ) -> dict[str, str]:
-        """``act`` on each; those with which something is wrong.  Raises ``StoreError``."""
-        refused = {}
-        for item in items:
-            try:
-                act(item)
-            except StoreError:
-                raise
-            except DispatchError as error:
-                refused[name_of(item)] = str(error)
-        return refused
+        return _refused(names, lambda some: self._schedules.pause_many(some, note=_NOTE, author=self._author))
 
     def plant(self, cursors: Mapping[str, tuple[Cursor | None, Cursor]]) -> set[str]:
         return self._planting.plant(cursors)
+
+
+def _refused(names: Sequence[str], act: Callable[[Sequence[str]], object]) -> dict[str, str]:
+    """``act`` on them, without those that make it refuse all; why each of these cannot be.
+
+    Raises ``StoreError``.
+    """
+    refused: dict[str, str] = {}
+    left = names
+    while left:
+        try:
+            act(left)
+            break
+        except BulkRefused as error:
+            refused.update((name, str(wrong)) for name, wrong in error.errors.items())
+            left = [name for name in left if name not in error.errors]
+    return refused
