@@ -40,6 +40,7 @@ from celery_dispatch.manage.reports import (
     StatusReport,
 )
 from celery_dispatch.manage.run_time import Told, nothing_told
+from celery_dispatch.manage.scanning import scanned
 from celery_dispatch.redis_store.codec import printable
 
 __all__ = [
@@ -52,9 +53,8 @@ __all__ = [
     "read_intents",
     "read_pool",
     "read_status",
+    "read_unclear",
 ]
-
-PAGE = 1000  #: cursors per command
 
 
 @dataclass(frozen=True)
@@ -113,8 +113,20 @@ def read_status(sources: Sources) -> StatusReport:
         intents=intents,
         lag=_lag_of(pool.alive),
         config=config,
-        problems=problems_of(pool, wrong, config=config, intents=intents, patience=sources.patience),
+        problems=problems_of(
+            pool,
+            wrong,
+            config=config,
+            intents=intents,
+            patience=sources.patience,
+            unclear=read_unclear(sources),
+        ),
     )
+
+
+def read_unclear(sources: Sources) -> str:
+    """Why it cannot be known whether all entries are paused; empty if it can."""
+    return sources.look(sources.catalog, []).unclear
 
 
 def judged(sources: Sources, pool: PoolReport) -> Iterator[EntryReport]:
@@ -149,7 +161,7 @@ def read_entries(sources: Sources, wanted: EntryFilter) -> EntryList:
 
 
 def _read_rows(sources: Sources, pool: PoolReport) -> tuple[dict[str, Stored], Bench]:
-    rows = dict(_scan(sources.ledger))
+    rows: dict[str, Stored] = {printable(name): row for name, row in scanned(sources.ledger)}
     return rows, _bench(sources, sources.look(sources.catalog, None), pool)
 
 
@@ -162,15 +174,6 @@ def _bench(sources: Sources, told: Told, pool: PoolReport) -> Bench:
         sketch=sources.sketch,
         pause=told.pause,
     )
-
-
-def _scan(ledger: Ledger) -> Iterator[tuple[str, Stored]]:
-    position = 0
-    while True:
-        position, page = ledger.scan(position, PAGE)
-        yield from ((printable(name), row) for name, row in page)
-        if position == 0:
-            return
 
 
 def _names(catalog: Catalog, rows: Iterable[str]) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 
+from celery_dispatch.core.rows import ALL
 from celery_dispatch.manage.problems_of_nodes import (
     DATE_ANEW,
     ids,
@@ -30,6 +31,7 @@ __all__ = [
     "problems_of_configs",
     "problems_of_entries",
     "problems_of_intents",
+    "problems_of_pause",
     "problems_of_unnamed_entries",
 ]
 
@@ -45,15 +47,18 @@ def problems_of(
     config: str,
     intents: IntentReport,
     patience: timedelta,
+    unclear: str = "",
 ) -> tuple[Problem, ...]:
     """What is wrong, errors before warnings; ``config`` is the fingerprint of the app that asks.
 
-    ``patience`` is lease and handover together.
+    ``patience`` is lease and handover together; ``unclear`` says why it cannot be known whether all entries
+    are paused.
     """
     found = [
         *problems_of_life(pool),
         *problems_of_nodes(pool),
         *problems_of_configs(pool, config, patience),
+        *problems_of_pause(pool, unclear),
         *problems_of_entries(wrong),
         *problems_of_unnamed_entries(pool, wrong),
         *problems_of_intents(pool, intents, patience),
@@ -136,6 +141,20 @@ _OF_ENTRIES = {
 }
 
 
+def problems_of_pause(pool: PoolReport, unclear: str) -> Iterator[Problem]:
+    """Nodes that cannot know whether all entries are paused: those that start meanwhile fire nothing."""
+    silent = [node for node in pool.alive if ALL in node.errors]
+    if not unclear and not silent:
+        return
+    waiting = f"; {ids(silent)} {'fires' if len(silent) == 1 else 'fire'} nothing" if silent else ""
+    yield Problem(
+        f"Whether everything is paused cannot be read ({unclear or 'its row is missing'}), so that a node "
+        f"which starts now fires nothing{waiting}.",
+        "Write it anew: celery -A <app> dispatch pause --all, and when all may go on: "
+        "celery -A <app> dispatch resume --all.",
+    )
+
+
 def problems_of_entries(wrong: Sequence[EntryReport]) -> Iterator[Problem]:
     """Entries that are not fired although they should be."""
     for state, (what, cure) in _OF_ENTRIES.items():
@@ -147,7 +166,7 @@ def problems_of_entries(wrong: Sequence[EntryReport]) -> Iterator[Problem]:
 def problems_of_unnamed_entries(pool: PoolReport, wrong: Sequence[EntryReport]) -> Iterator[Problem]:
     """Errors that nodes count but do not name: each names twenty at most."""
     named = sum(entry.state in (EntryState.ERROR, EntryState.DAMAGED) for entry in wrong)
-    reported = max((node.error_count for node in pool.alive), default=0)
+    reported = max((node.error_count - (ALL in node.errors) for node in pool.alive), default=0)
     if reported > named:
         more = counted(reported - named, "more entry")
         yield Problem(f"A node reports errors of {more}.", "Look into its log.")

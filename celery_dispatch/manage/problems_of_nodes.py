@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from celery_dispatch.celery_bridge.identity import IN_SHADOW
+from celery_dispatch.core.rows import ALL
 from celery_dispatch.manage.reports import NodeReport, NodeState, PoolReport, Problem, Severity
 from celery_dispatch.manage.words import counted, is_or_are, listed, relative, sentence
 
@@ -76,6 +77,8 @@ def _nobody_steady(pool: PoolReport) -> Iterator[Problem]:
         cure = "Wait until the recovery is over."
     elif pool.fence is None:
         cure = f"Wait for two heartbeats. If it stays so, the pool's row is damaged: {DATE_ANEW}"
+    elif any(ALL in node.errors for node in pool.alive):
+        cure = "Write anew whether everything is paused, as is said below."
     elif NodeState.JOINING in states:
         cure = "Wait until one has loaded its entries."
     elif NodeState.DRAINING in states:

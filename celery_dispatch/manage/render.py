@@ -69,7 +69,10 @@ def nodes_view(report: PoolReport, width: int) -> RenderableType:
         if node.outage is not None:
             said = relative(node.last_heartbeat, report.now) if node.last_heartbeat else "last heartbeat"
             parts += [noted(node.id, f"outage ({said}): {node.outage}", "yellow")]
-        parts += [noted(f"{node.id}: {name}", message, "bold red") for name, message in node.errors.items()]
+        parts += [
+            noted(f"{node.id}: {name or 'all entries'}", message, "bold red")
+            for name, message in node.errors.items()
+        ]
     return Group(*parts)
 
 

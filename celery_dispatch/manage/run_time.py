@@ -11,13 +11,13 @@ from celery_dispatch.celery_bridge.definitions import Definitions
 from celery_dispatch.core.catalog import LiveCatalog
 from celery_dispatch.core.entry import Catalog
 from celery_dispatch.core.ports import Damaged, Rows
-from celery_dispatch.core.rows import ALL, Pause, Row
+from celery_dispatch.core.rows import ALL, Pause
 from celery_dispatch.errors import EntryError
+from celery_dispatch.manage.scanning import scanned
 from celery_dispatch.redis_store.codec import printable
 
 __all__ = ["Told", "nothing_told", "told_by"]
 
-_PAGE = 1000
 _T = TypeVar("_T")
 
 
@@ -25,11 +25,13 @@ _T = TypeVar("_T")
 class Told:
     """The entries of the config and those created at run time, and the pause that holds for one now.
 
-    The fingerprint is the config's: what is said at run time is no part of it.
+    The fingerprint is the config's: what is said at run time is no part of it.  ``unclear`` says why nobody
+    can know whether all entries are paused.
     """
 
     catalog: Catalog
     pause: Callable[[str], Pause | None]
+    unclear: str = ""
 
 
 def nothing_told(config: Catalog, names: Sequence[str] | None = None) -> Told:
@@ -42,10 +44,12 @@ def told_by(
 ) -> Told:
     """The config with all rows, or with those of ``names``.  Raises ``StoreError``."""
     live = LiveCatalog(config, lambda name, text: definitions.entry(name, json.loads(text)))
-    found = _all(rows) if names is None else zip([ALL, *names], rows.read([ALL, *names]))
-    defined = []
+    found = scanned(rows) if names is None else zip([ALL, *names], rows.read([ALL, *names]))
+    defined, unclear = [], ""
     for name, row in found:
         live.put(name, row)
+        if name == ALL and isinstance(row, Damaged):
+            unclear = str(row)
         is_name = name != ALL and printable(name) == name  # no entry has any other; the doctor tells of such
         if is_name and name not in config and (name in live or isinstance(row, Damaged)):
             defined.append(name)
@@ -62,16 +66,8 @@ def told_by(
         return row.pause if row is not None and row.is_paused else live.halt if live.is_halted else None
 
     entries = _Lazy([*config.entries, *defined], live.get)
-    return Told(Catalog(config.fingerprint, entries, _Lazy([*config.broken, *defined], error)), pause)
-
-
-def _all(rows: Rows) -> Iterator[tuple[str, Row | Damaged | None]]:
-    position = 0
-    while True:
-        position, page = rows.scan(position, _PAGE)
-        yield from page
-        if position == 0:
-            return
+    catalog = Catalog(config.fingerprint, entries, _Lazy([*config.broken, *defined], error))
+    return Told(catalog, pause, unclear)
 
 
 class _Lazy(Mapping[str, _T]):

@@ -344,6 +344,18 @@ def test_errors_that_nodes_count_but_do_not_name_are_told() -> None:
     the_finding("errors of 30 more entries", pool=pool(node("a", error_count=30), node("b")))
 
 
+def test_a_pause_of_all_that_cannot_be_read_is_an_error_with_its_cure() -> None:
+    silent = pool(node("a"), node("b", state=NodeState.JOINING, errors={"": "cannot be read"}, error_count=1))
+    finding = the_finding(
+        "Whether everything is paused cannot be read (damaged", unclear="damaged", pool=silent
+    )
+    assert finding.severity is ERROR
+    assert "so that a node which starts now fires nothing; b fires nothing" in finding.what
+    assert "pause --all" in finding.cure
+    the_finding("Whether everything is paused cannot be read (its row is missing", pool=silent)
+    assert not [each for each in examine(replace(HEALTHY, pool=silent)).findings if "more entry" in each.what]
+
+
 def test_skipped_occurrences_are_a_note() -> None:
     finding = the_finding(
         "1,234 occurrences were skipped", skipped=(("x", 1000), ("y", 234)), skipped_total=1234

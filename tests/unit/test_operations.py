@@ -24,6 +24,7 @@ from celery_dispatch.manage.operations import (
     read_status,
 )
 from celery_dispatch.manage.reports import EntryState, NodeState, Severity, Sketch
+from celery_dispatch.manage.run_time import Told
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc)
 SINCE = NOW - timedelta(hours=1)
@@ -365,6 +366,14 @@ def test_error_that_a_node_reports_is_shown_at_its_entry() -> None:
     detail = read_entry(made, "x")
     assert detail is not None
     assert (detail.report.state, detail.report.error) == (EntryState.ERROR, "no route")
+
+
+def test_a_row_of_all_entries_that_cannot_be_read_is_a_problem_of_its_own() -> None:
+    made = sources(entry("x"), rows={"x": cursor(ago(4))})
+    told = Told(made.catalog, lambda name: None, unclear="damaged (not JSON): 'nonsense'")
+    unclear = replace(made, look=lambda catalog, names: told)
+    assert "Whether everything is paused cannot be read (damaged (not JSON): 'nonsense')" in problems(unclear)
+    assert "Whether everything is paused" not in problems(made)
 
 
 def test_error_reported_under_another_config_is_not_shown() -> None:

@@ -6,7 +6,11 @@ from collections.abc import Iterator
 
 from celery_dispatch.manage.doctor.findings import Area, Finding, from_problem
 from celery_dispatch.manage.doctor.snapshot import MOST, Snapshot
-from celery_dispatch.manage.problems import problems_of_entries, problems_of_unnamed_entries
+from celery_dispatch.manage.problems import (
+    problems_of_entries,
+    problems_of_pause,
+    problems_of_unnamed_entries,
+)
 from celery_dispatch.manage.reports import EntryReport, EntryState, Severity
 from celery_dispatch.manage.words import counted, relative
 
@@ -20,6 +24,8 @@ def check_entries(snapshot: Snapshot) -> Iterator[Finding]:
         if snapshot.broken:
             yield _broken(snapshot)
         return
+    for problem in problems_of_pause(pool, snapshot.unclear):
+        yield from_problem(problem, Area.ENTRIES)
     for state in (EntryState.ERROR, EntryState.OVERDUE, EntryState.DAMAGED, EntryState.AHEAD):
         wrong = [entry for entry in snapshot.wrong if entry.state is state]
         if wrong:

@@ -13,6 +13,7 @@ from typing import Any
 import redis
 
 from celery_dispatch.core.ports import Damaged
+from celery_dispatch.core.rows import ALL
 from celery_dispatch.manage.doctor.snapshot import MOST, DamagedRow
 from celery_dispatch.redis_store.client import translated
 from celery_dispatch.redis_store.codec import decode_intent, decode_member, from_micros, printable, to_ms
@@ -70,7 +71,7 @@ def _of_members(client: Any, keys: Keys) -> Iterator[DamagedRow]:
 def _of_entries(client: Any, keys: Keys) -> Iterator[DamagedRow]:
     for name, row in islice(client.hscan_iter(keys.entries), _LOOKED_AT):
         found = decode_row(row)
-        if isinstance(found, Damaged):
+        if isinstance(found, Damaged) and name != ALL:  # of which the doctor tells by itself
             yield DamagedRow(keys.entries, _cut(name), found.reason)
 
 

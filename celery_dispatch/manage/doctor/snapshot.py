@@ -80,7 +80,7 @@ class Snapshot:
     missing.  ``wrong`` are the entries that are wrong, ``skipped`` those that skipped most, and how often;
     ``intents`` the oldest of ``open_intents``.  ``facets`` are the rows of each config in the pool, ``None``
     where no node has published them, and ``own_facets`` those of this app.  ``damaged_rows`` are those of
-    other keys than the cursors'.
+    other keys than the cursors'.  ``unclear`` says why it cannot be known whether all entries are paused.
     """
 
     config: str
@@ -99,3 +99,4 @@ class Snapshot:
     facets: Mapping[str, Mapping[str, str] | None] = field(default_factory=dict)
     own_facets: Mapping[str, str] = field(default_factory=dict)
     damaged_rows: tuple[DamagedRow, ...] = ()
+    unclear: str = ""
