@@ -424,8 +424,9 @@ class Change:
     ``definition`` and ``pause`` are what the row will hold.  ``anchor`` is where an entry begins that the
     change creates, in the past; ``None`` is now.  ``drops_intents`` removes what is claimed and not yet sent.
     ``keeps_since``: the new definition fires the same at the same times, so that what is due stays due.
-    ``token`` must be new; the same change may be repeated under it.  ``created`` and ``updated`` are whole
-    milliseconds, for people.
+    ``before`` is the definition that the cursor carries of a row that cannot be read, and so cannot say it
+    itself.  ``token`` must be new; the same change may be repeated under it.  ``created`` and ``updated``
+    are whole milliseconds, for people.
     """
 
     name: str
@@ -438,6 +439,7 @@ class Change:
     anchor: datetime | None = None
     drops_intents: bool = False
     keeps_since: bool = False
+    before: str = ""
 
 
 class ChangeStatus(Enum):
@@ -476,7 +478,7 @@ class Rows(Protocol):
     def change(self, changes: Sequence[Change]) -> list[ChangeResult]:
         """Carry out each change whose row is as expected, with its cursor, and say what became of it.
 
-        One atomic step, up to 200 changes; names must be unique among them.  Raises ``FencedError``, with
+        One atomic step, up to ``MOST_CHANGES``; names must be unique.  Raises ``FencedError``, with
         nothing written, while the pool recovers or Redis is not the server that it was last seen on.  On
         ``StoreUnavailable`` the outcome is unknown: the same change may be repeated.
         """

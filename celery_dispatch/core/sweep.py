@@ -32,7 +32,7 @@ from celery_dispatch.core.entry import Cursor, Fence
 from celery_dispatch.core.following import Following
 from celery_dispatch.core.ports import Change, Claim, Ledger, Rows
 from celery_dispatch.core.recurrence import Nominal
-from celery_dispatch.core.rows import Row
+from celery_dispatch.core.rows import MOST_CHANGES, Row
 
 __all__ = ["GRACE", "Sweeper"]
 
@@ -40,7 +40,6 @@ __all__ = ["GRACE", "Sweeper"]
 GRACE = timedelta(days=1)
 
 _PAGE = 500
-_STEP = 200  # changes in one step
 _SENT = timedelta(minutes=10)  # after which no message is on its way any more
 _WORD = "remove_when_completed"  # only rows that have it are looked into
 _EVERY = 3600.0  # seconds
@@ -107,8 +106,8 @@ class Sweeper:
         finished = [
             change for name, row in known.items() if (change := self._finished(name, row, fence, now))
         ]
-        for start in range(0, len(finished), _STEP):
-            self._rows.change(finished[start : start + _STEP])
+        for start in range(0, len(finished), MOST_CHANGES):
+            self._rows.change(finished[start : start + MOST_CHANGES])
         self._position = position
         self._next = self._clock.monotonic() + _EVERY
         return not position

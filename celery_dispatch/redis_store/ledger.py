@@ -7,7 +7,6 @@ Nothing can be carried out twice that way, since a claim that went through answe
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import redis
@@ -16,13 +15,13 @@ from celery_dispatch.core.entry import Cursor, Fence
 from celery_dispatch.core.ports import Claim, ClaimReply, ClaimResult, ClaimStatus, Damaged, Stored
 from celery_dispatch.redis_store.claim_scripts import ClaimScript, check_claims
 from celery_dispatch.redis_store.codec import decode_cursor
+from celery_dispatch.redis_store.exact import exactly
 from celery_dispatch.redis_store.halving import carry_out
 from celery_dispatch.redis_store.keys import Keys
 from celery_dispatch.redis_store.own_keys import of_store
 
 __all__ = ["RedisLedger"]
 
-_NO_TEXT = "\ufffd"  # what the client reads in place of bytes that are no text
 _MOST = 5_000  # claims or names in one command; Lua unpacks up to 7,900
 
 
@@ -44,7 +43,10 @@ class RedisLedger:
         for start in range(0, len(names), _MOST):
             rows += self._hmget(names[start : start + _MOST])
         stored = [None if row is None else decode_cursor(row) for row in rows]
-        return [self._exactly(name, it) if isinstance(it, Damaged) else it for name, it in zip(names, stored)]
+        return [
+            exactly(self._client, self._keys.cursor, name, it) if isinstance(it, Damaged) else it
+            for name, it in zip(names, stored)
+        ]
 
     @of_store
     def claim(
@@ -75,15 +77,6 @@ class RedisLedger:
         page: Any = self._client.hscan(self._keys.cursor, position, count=count)
         position, rows = page
         return int(position), [(name, decode_cursor(row)) for name, row in rows.items()]
-
-    def _exactly(self, name: str, damaged: Damaged) -> Damaged:
-        """With the bytes that are stored, where they are no text: a claim compares them."""
-        if _NO_TEXT not in damaged.raw:
-            return damaged
-        client: Any = self._client
-        (row,) = client.execute_command("HMGET", self._keys.cursor, name, NEVER_DECODE=True)
-        same = row is not None and row.decode(errors="replace") == damaged.raw
-        return replace(damaged, exact=row) if same else damaged
 
     def _hmget(self, names: Sequence[str]) -> Any:
         return self._client.hmget(self._keys.cursor, list(names))

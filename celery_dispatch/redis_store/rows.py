@@ -14,18 +14,16 @@ import redis
 
 from celery_dispatch.core.entry import Cursor
 from celery_dispatch.core.ports import Change, ChangeResult, ChangeStatus, Damaged, News
-from celery_dispatch.core.rows import Row, definition_hash
+from celery_dispatch.core.rows import MOST_CHANGES, Row, definition_hash
 from celery_dispatch.errors import FencedError
 from celery_dispatch.redis_store.codec import encode_cursor, printable, to_ms
+from celery_dispatch.redis_store.exact import exactly
 from celery_dispatch.redis_store.keys import Keys
 from celery_dispatch.redis_store.lua_source import lua_source
 from celery_dispatch.redis_store.own_keys import of_store
 from celery_dispatch.redis_store.row_codec import decode_row, encode_row, row_after_version
 
-__all__ = ["MOST_CHANGES", "RedisRows", "check_changes", "row_to_be"]
-
-#: Changes in one step, so that Redis is not held up for long: 20 µs each on a busy machine.
-MOST_CHANGES = 200
+__all__ = ["RedisRows", "check_changes", "row_to_be"]
 
 _MOST = 1_000  # names or rows in one command
 _LATEST = 2**53
@@ -37,7 +35,7 @@ _STATUSES = {
     "d": ChangeStatus.DAMAGED,
 }
 
-_Args = list[Union[str, int]]
+_Args = list[Union[str, bytes, int]]
 
 
 class RedisRows:
@@ -83,7 +81,11 @@ class RedisRows:
         found: list[Any] = []
         for start in range(0, len(names), _MOST):
             found += self._client.hmget(self._keys.entries, list(names[start : start + _MOST]))
-        return [None if raw is None else decode_row(raw) for raw in found]
+        rows = [None if raw is None else decode_row(raw) for raw in found]
+        return [
+            exactly(self._client, self._keys.entries, name, row) if isinstance(row, Damaged) else row
+            for name, row in zip(names, rows)
+        ]
 
     @of_store
     def scan(self, position: int, count: int) -> tuple[int, list[tuple[str, Row | Damaged]]]:
@@ -143,16 +145,21 @@ def row_to_be(change: Change, version: int) -> Row:
 
 def _parts(change: Change) -> _Args:
     expected = change.expected
-    before = expected.hash if isinstance(expected, Row) else ""
     return [
-        "" if expected is None else expected.raw if isinstance(expected, Damaged) else encode_row(expected),
-        before,
+        _stored(expected),
+        expected.hash if isinstance(expected, Row) else change.before,
         row_after_version(row_to_be(change, 0)),
         definition_hash(change.definition),
         to_ms(change.anchor) if change.anchor else "",
         int(change.drops_intents),
         int(change.keeps_since),
     ]
+
+
+def _stored(row: Row | Damaged | None) -> str | bytes:
+    if isinstance(row, Damaged):
+        return row.exact or row.raw
+    return "" if row is None else encode_row(row)
 
 
 def _result(letter: str, detail: str) -> ChangeResult:

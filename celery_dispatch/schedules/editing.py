@@ -14,6 +14,7 @@ from dataclasses import replace
 from datetime import datetime
 from secrets import token_hex
 
+from celery_dispatch.core.entry import Cursor
 from celery_dispatch.core.ports import Change, ChangeResult, ChangeStatus, Damaged
 from celery_dispatch.core.rows import Row
 from celery_dispatch.errors import (
@@ -62,7 +63,7 @@ class Editing:
         raise StoreUnavailable(f"{name!r} is changed by others all the time; nothing was written. Try again.")
 
     def write(self, changes: Sequence[Change]) -> list[ChangeResult]:
-        """Write up to 200 changes in one step.  Raises ``StoreError``."""
+        """Write up to ``MOST_CHANGES`` in one step.  Raises ``StoreError``."""
         deadline, heard = time.monotonic() + _PATIENCE, 0
         while True:
             try:
@@ -85,15 +86,21 @@ def change_of(found: Found, now: datetime) -> Change:
     if isinstance(row, Row):
         kept = Change(found.name, row, "", row.created, now, row.definition, row.pause)
     else:
-        kept = Change(found.name, row, "", now, now)
+        kept = Change(found.name, row, "", now, now, before=_carried(found))
     return replace(kept, token=token_hex(8))
+
+
+def _carried(found: Found) -> str:
+    """The definition that a cursor has of a row which cannot be read; not of one that the config has."""
+    if found.in_config or not (is_damaged(found) and isinstance(found.cursor, Cursor)):
+        return ""
+    return found.cursor.definition
 
 
 def check_version(found: Found, version: int | None) -> None:
     """Raise ``StaleVersion`` unless the stored one is ``version``, where that is given."""
-    stored = found.row.version if isinstance(found.row, Row) else 0
-    if version is not None and version != stored:
-        raise StaleVersion(found.name, given=version, stored=stored)
+    if version is not None and version != found.version:
+        raise StaleVersion(found.name, given=version, stored=found.version)
 
 
 def refusal(name: str, result: ChangeResult) -> ScheduleError | None:

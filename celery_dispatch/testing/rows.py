@@ -98,7 +98,7 @@ class MemoryRows(MemoryPort):
         new = row_to_be(change, store.catalog)
         if name != ALL:
             stored = store.cursors.get(name)
-            creates = not _hash(change.expected) and change.definition
+            creates = not _before(change) and change.definition
             if creates and isinstance(stored, Cursor) and not stored.is_tombstone:
                 return ChangeResult(ChangeStatus.TAKEN, None)
             if isinstance(stored, Damaged):
@@ -130,7 +130,7 @@ def _check(store: MemoryStore, recovery: str, now: datetime) -> None:
 
 def _moved(stored: Cursor | None, change: Change, now: datetime, version: int) -> Cursor:
     """The cursor under the row that the change writes."""
-    before, after = _hash(change.expected), definition_hash(change.definition)
+    before, after = _before(change), definition_hash(change.definition)
     if stored is None:
         return Cursor.anchor(after, change.anchor or now, "", change=version)
     moved = replace(stored, revision=stored.revision + 1, change=version)
@@ -143,8 +143,8 @@ def _moved(stored: Cursor | None, change: Change, now: datetime, version: int) -
     return replace(moved, definition=after, effective_from=since)
 
 
-def _hash(row: Row | Damaged | None) -> str:
-    return row.hash if isinstance(row, Row) else TOMBSTONE
+def _before(change: Change) -> str:
+    return change.expected.hash if isinstance(change.expected, Row) else change.before
 
 
 def _version(row: Row | Damaged | None) -> int:
