@@ -5,6 +5,7 @@
     DispatchError
     ├── ConfigError          a setting is wrong; raised at start, with the value and the cure
     ├── EntryError           one entry cannot be scheduled, rendered or routed; never stops another
+    │   └── NeverDue         nothing would ever be fired of one that is new
     ├── FencedError          the config that this node runs is not the one in force
     ├── ScheduleError        a schedule cannot be changed as asked; nothing was written
     │   ├── UnknownSchedule  there is none of that name
@@ -31,6 +32,7 @@ __all__ = [
     "EntryError",
     "FencedError",
     "NameTaken",
+    "NeverDue",
     "ScheduleError",
     "StaleVersion",
     "StoreError",
@@ -50,6 +52,10 @@ class ConfigError(DispatchError, ImproperlyConfigured):
 
 class EntryError(DispatchError):
     """One entry cannot be scheduled, rendered or routed; the message names the cause."""
+
+
+class NeverDue(EntryError):
+    """An entry that begins now would never fire anything: its schedule and its end give no later due."""
 
 
 class FencedError(DispatchError):

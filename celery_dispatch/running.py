@@ -26,6 +26,7 @@ from celery_dispatch.celery_bridge.broker import masked
 from celery_dispatch.celery_bridge.definitions import Definitions
 from celery_dispatch.celery_bridge.facets import facets_of
 from celery_dispatch.celery_bridge.identity import identity_of
+from celery_dispatch.celery_bridge.moments import rfc3339
 from celery_dispatch.celery_bridge.outbox import CeleryOutbox
 from celery_dispatch.config import Config
 from celery_dispatch.core.clock import PoolClock, SystemClock
@@ -230,7 +231,7 @@ def _about(config: Config) -> dict[str, object]:
         "version": version("celery-dispatch"),
         "heartbeat": config.heartbeat_interval.total_seconds(),
         "lease": config.lease_ttl.total_seconds(),
-        "started": datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "started": rfc3339(datetime.now(timezone.utc)),
     }
 
 

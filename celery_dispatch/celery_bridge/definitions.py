@@ -21,15 +21,15 @@ from celery.beat import ScheduleEntry
 from celery.schedules import crontab, schedule
 
 from celery_dispatch.celery_bridge.fingerprint import definition_of
+from celery_dispatch.celery_bridge.moments import rfc3339
 from celery_dispatch.celery_bridge.plain import plain
 from celery_dispatch.celery_bridge.policies import Policies, bounded, check_jitter, deciding, policies_of
 from celery_dispatch.celery_bridge.recurrences import Recurrences
-from celery_dispatch.celery_bridge.rendering import rfc3339
 from celery_dispatch.celery_bridge.schedule_codec import from_json, to_json
 from celery_dispatch.config import Config, suggestion
 from celery_dispatch.core.entry import Entry
 from celery_dispatch.core.recurrence import Nominal
-from celery_dispatch.errors import EntryError
+from celery_dispatch.errors import EntryError, NeverDue
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -109,7 +109,7 @@ class Definitions:
         """``item`` in JSON's own types, as Redis holds it; the entry that is made of it equals ``item``'s.
 
         What is empty is left out.  ``after`` is when it begins, if it is new.  Raises ``EntryError`` for what
-        ``entry`` refuses, for what JSON cannot carry, and for a new entry that is never due.
+        ``entry`` refuses and for what JSON cannot carry, and ``NeverDue`` for a new one that is never due.
         """
         entry = self.entry(name, item)
         if after is not None:
@@ -223,7 +223,7 @@ def _check(payload: Any) -> None:
 
 def _check_future(entry: Entry, after: datetime) -> None:
     if isinstance(entry.recurrence, Nominal) and entry.recurrence.following(after, after) is None:
-        raise EntryError(
+        raise NeverDue(
             f"nothing would ever be fired: schedule and end give no due later than {rfc3339(after)}; "
             "use a later instant"
         )

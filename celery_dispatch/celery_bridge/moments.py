@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 from celery_dispatch.errors import EntryError
 
-__all__ = ["instant", "named_zone"]
+__all__ = ["instant", "named_zone", "rfc3339"]
 
 _EARLIEST = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _LATEST = datetime(9000, 1, 1, tzinfo=timezone.utc)
@@ -38,6 +38,11 @@ def _read(value: object) -> datetime | None:
         return datetime.fromisoformat(value[:-1] + "+00:00" if value.endswith(("Z", "z")) else value)
     except ValueError:
         return None
+
+
+def rfc3339(moment: datetime) -> str:
+    """``2026-11-21T02:18:02.000Z``: ``moment`` in UTC with milliseconds."""
+    return moment.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def named_zone(name: object) -> ZoneInfo:

@@ -21,9 +21,10 @@ from kombu.transport.pyamqp import Transport as AmqpTransport
 from celery_dispatch.celery_bridge.broker import masked
 from celery_dispatch.celery_bridge.confirms import AmqpPublisher
 from celery_dispatch.celery_bridge.messages import Capture
+from celery_dispatch.celery_bridge.moments import rfc3339
 from celery_dispatch.celery_bridge.outages import is_outage, is_refusal, is_refused_login
 from celery_dispatch.celery_bridge.publishing import PlainPublisher, Publisher, RedisPublisher, unknown
-from celery_dispatch.celery_bridge.rendering import payload_of, prepared, rfc3339, task_id
+from celery_dispatch.celery_bridge.rendering import payload_of, prepared, task_id
 from celery_dispatch.celery_bridge.stencils import Stencils
 from celery_dispatch.celery_bridge.user_code import UserCode
 from celery_dispatch.core.entry import Occurrence

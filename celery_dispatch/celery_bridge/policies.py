@@ -22,10 +22,9 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from celery_dispatch.celery_bridge.asked import Aligned
-from celery_dispatch.celery_bridge.moments import instant
+from celery_dispatch.celery_bridge.moments import instant, rfc3339
 from celery_dispatch.celery_bridge.plain import plain
 from celery_dispatch.celery_bridge.recurrences import Interval
-from celery_dispatch.celery_bridge.rendering import rfc3339
 from celery_dispatch.config import (
     Config,
     InvalidValue,

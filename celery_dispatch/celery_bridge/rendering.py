@@ -11,24 +11,20 @@ from __future__ import annotations
 import copy
 import numbers
 from collections.abc import Mapping
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
 from hashlib import sha1
 from typing import Any
 from uuid import NAMESPACE_URL
 
 from celery.beat import ScheduleEntry
 
+from celery_dispatch.celery_bridge.moments import rfc3339
 from celery_dispatch.core.entry import Occurrence
 from celery_dispatch.errors import EntryError
 
-__all__ = ["TaskIds", "payload_of", "prepared", "rfc3339", "task_id", "uuid_text"]
+__all__ = ["TaskIds", "payload_of", "prepared", "task_id", "uuid_text"]
 
 _VARIANTS = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
-
-
-def rfc3339(moment: datetime) -> str:
-    """``moment`` in UTC with milliseconds and ``Z``."""
-    return moment.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def task_id(key_prefix: str, entry: str, due: datetime) -> str:

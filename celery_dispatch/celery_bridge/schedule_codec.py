@@ -43,14 +43,16 @@ from celery_dispatch.celery_bridge.plain import plain
 from celery_dispatch.config import suggestion
 from celery_dispatch.errors import EntryError
 
-__all__ = ["ZoneClock", "from_json", "to_json"]
+__all__ = ["CRON_FIELDS", "ZoneClock", "from_json", "to_json"]
 
-_CRON_FIELDS = ("minute", "hour", "day_of_week", "day_of_month", "month_of_year")
+#: The fields of a crontab, in the order in which people write them.
+CRON_FIELDS = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
+
 _CRON_CURE = "use a pattern such as '*/5' or 'mon-fri', a number or a list of numbers"
 _EXACT = timedelta(days=36_500)  # up to here a float of seconds keeps its microseconds
 _FIELDS = {
     "interval": ("every", "relative", "timezone"),
-    "crontab": (*_CRON_FIELDS, "timezone"),
+    "crontab": (*CRON_FIELDS, "timezone"),
     "solar": ("event", "lat", "lon"),
 }
 _OWN: Mapping[str, type[OwnSchedule]] = {kind.kind: kind for kind in (cron, at, rrule)}
@@ -84,7 +86,7 @@ def to_json(value: Any, *, codecs: Mapping[str, ScheduleCodec] = _NONE) -> dict[
     if kind is schedule:
         return {"kind": "interval", "every": _seconds(value), "relative": bool(value.relative), **_own(value)}
     if kind is crontab:
-        fields = {name: _cron_field(value, name) for name in _CRON_FIELDS}
+        fields = {name: _cron_field(value, name) for name in CRON_FIELDS}
         return {"kind": "crontab", **fields, **_own(value)}
     if kind is solar:
         if value.nowfun is not None:
@@ -212,7 +214,7 @@ def _interval(document: Mapping[str, Any], own: Mapping[str, Any]) -> BaseSchedu
 
 
 def _crontab(document: Mapping[str, Any], own: Mapping[str, Any]) -> BaseSchedule:
-    fields = {name: document[name] for name in _CRON_FIELDS if name in document}
+    fields = {name: document[name] for name in CRON_FIELDS if name in document}
     for name, value in fields.items():
         if not _is_cron_field(value):
             raise EntryError(f"crontab {name} = {value!r:.80}: {_CRON_CURE}")

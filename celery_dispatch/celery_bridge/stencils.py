@@ -40,7 +40,8 @@ from celery.utils.saferepr import saferepr
 from kombu.serialization import registry  # type: ignore[attr-defined]
 from kombu.utils import json
 
-from celery_dispatch.celery_bridge.rendering import TaskIds, payload_of, rfc3339, uuid_text
+from celery_dispatch.celery_bridge.moments import rfc3339
+from celery_dispatch.celery_bridge.rendering import TaskIds, payload_of, uuid_text
 from celery_dispatch.core.entry import Occurrence
 from celery_dispatch.core.ports import Command
 

@@ -8,11 +8,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from celery_dispatch.celery_bridge.schedule_codec import CRON_FIELDS
 from celery_dispatch.manage.controls import ControlError
 
 __all__ = ["Asked", "changed", "labels_of"]
 
 _PARTS = ("args", "kwargs", "options", "dispatch")
+_BY_WALL_CLOCK = ("crontab", "cron", "rrule")  # kinds that are due in a time zone
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ def changed(definition: Mapping[str, Any], asked: Asked) -> dict[str, Any]:
         wanted["task"] = asked.task
     schedule = _schedule(asked)
     if schedule is not None:
-        wanted["schedule"] = schedule
+        wanted["schedule"] = schedule if asked.schedule is not None else _kept(wanted, schedule)
     if asked.timezone is not None:
         _set(wanted, "schedule.timezone", asked.timezone)
     if asked.args is not None:
@@ -85,6 +87,17 @@ def _schedule(asked: Asked) -> dict[str, Any] | None:
     return found[0] if found else None
 
 
+def _kept(definition: Mapping[str, Any], schedule: dict[str, Any]) -> dict[str, Any]:
+    """``schedule`` with what is not given of the one before: all of the same kind, else its zone."""
+    before = definition.get("schedule")
+    if not isinstance(before, Mapping):
+        return schedule
+    if before.get("kind") == schedule["kind"]:
+        return {**before, **schedule}
+    zone = before.get("timezone")
+    return {**schedule, "timezone": zone} if zone and schedule["kind"] in _BY_WALL_CLOCK else schedule
+
+
 def _crontab(text: str) -> dict[str, Any]:
     fields = text.split()
     if len(fields) != 5:
@@ -92,8 +105,7 @@ def _crontab(text: str) -> dict[str, Any]:
             f"--crontab {text!r:.80} has {len(fields)} fields, and not five.",
             "Write minute, hour, day of month, month, day of week; or use --cron.",
         )
-    names = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
-    return {"kind": "crontab", **dict(zip(names, fields))}
+    return {"kind": "crontab", **dict(zip(CRON_FIELDS, fields))}
 
 
 # --- values -------------------------------------------------------------------------------------------------
@@ -102,7 +114,7 @@ def _crontab(text: str) -> dict[str, Any]:
 def _json(text: str, option: str, kind: type) -> Any:
     try:
         value = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ControlError(f"{option} {text!r:.80} is no JSON: {error}.", "Write JSON, in quotes.") from None
     if not isinstance(value, kind):
         form = "an array such as [1, 2]" if kind is list else 'an object such as {"key": 1}'
@@ -122,7 +134,7 @@ def _value(text: str) -> Any:
     """JSON where it is some, else the text itself."""
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 

@@ -137,7 +137,7 @@ def backfill(
     with errors_shown(as_json):
         if as_json and not (yes or dry_run):
             raise click.UsageError("--json cannot ask: add --yes or --dry-run.")
-        from celery_dispatch.manage.documents import rfc3339
+        from celery_dispatch.celery_bridge.moments import rfc3339
         from celery_dispatch.manage.words import counted
         from celery_dispatch.schedules import Schedules
 

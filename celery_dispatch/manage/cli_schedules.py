@@ -12,6 +12,7 @@ from celery_dispatch.manage.output import errors_shown, show_report
 
 if TYPE_CHECKING:
     from celery_dispatch.manage.asked_for import Asked
+    from celery_dispatch.schedules import Schedule
 
 __all__ = ["add", "edit", "list_", "preview", "remove"]
 
@@ -84,6 +85,12 @@ def _asked(given: dict[str, Any]) -> Asked:
     return Asked(**given)
 
 
+def _show(ctx: click.Context, schedule: Schedule, as_json: bool) -> None:
+    from celery_dispatch.manage.render_schedules import schedule_document, schedule_view
+
+    show_report(ctx, schedule, as_json=as_json, document=schedule_document, view=schedule_view)
+
+
 _unknown_task = option("--allow-unknown-task", is_flag=True, help="Even if this app has no such task.")
 
 
@@ -96,7 +103,6 @@ _unknown_task = option("--allow-unknown-task", is_flag=True, help="Even if this 
 def add(ctx: click.Context, /, name: str, allow_unknown_task: bool, as_json: bool, **given: Any) -> None:
     """Create the entry NAME while the beats run; it is first due after now."""
     with errors_shown(as_json):
-        from celery_dispatch.manage import render_schedules
         from celery_dispatch.manage.asked_for import changed
         from celery_dispatch.manage.controls import ControlError
         from celery_dispatch.schedules import Schedules
@@ -109,13 +115,7 @@ def add(ctx: click.Context, /, name: str, allow_unknown_task: bool, as_json: boo
             )
         with Schedules(ctx.obj.app) as schedules:
             made = schedules.create(name, **wanted, allow_unknown_task=allow_unknown_task)
-        show_report(
-            ctx,
-            made,
-            as_json=as_json,
-            document=render_schedules.schedule_document,
-            view=render_schedules.schedule_view,
-        )
+        _show(ctx, made, as_json)
 
 
 @click.command(cls=Command)
@@ -140,7 +140,6 @@ def edit(
     It is compared with what was read: if somebody else changes it meanwhile, nothing is written.
     """
     with errors_shown(as_json):
-        from celery_dispatch.manage import render_schedules
         from celery_dispatch.manage.editing import edited
         from celery_dispatch.schedules import Schedules
 
@@ -148,13 +147,7 @@ def edit(
             made = edited(
                 schedules, name, _asked(given), version=version, allow_unknown_task=allow_unknown_task
             )
-        show_report(
-            ctx,
-            made,
-            as_json=as_json,
-            document=render_schedules.schedule_document,
-            view=render_schedules.schedule_view,
-        )
+        _show(ctx, made, as_json)
 
 
 @click.command(cls=Command)

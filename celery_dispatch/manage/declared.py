@@ -24,6 +24,7 @@ from typing import Any
 import yaml
 
 from celery_dispatch.manage.controls import ControlError
+from celery_dispatch.schedules.written import FIELDS
 
 __all__ = ["Definitions", "as_json", "as_yaml", "read_definitions", "read_together"]
 
@@ -51,6 +52,16 @@ class _Loader(yaml.SafeLoader):
 
 def read_definitions(text: str, *, source: str) -> dict[str, dict[str, Any]]:
     """The definitions in ``text``, as written; ``ControlError`` naming ``source`` if it is no such file."""
+    try:
+        return _read(text, source)
+    except RecursionError:
+        raise ControlError(
+            f"{source} has lists or objects nested too deeply, or an alias that contains itself.",
+            "Write flatter values there.",
+        ) from None
+
+
+def _read(text: str, source: str) -> dict[str, dict[str, Any]]:
     try:
         document = _parsed(text)
     except (yaml.YAMLError, ValueError, TypeError) as error:  # a date that is none, a key that is a list
@@ -142,7 +153,5 @@ def _document(definitions: Definitions) -> dict[str, Any]:
 
 def _ordered(definition: Mapping[str, Any]) -> dict[str, Any]:
     """In the order in which people write it."""
-    first = [
-        key for key in ("task", "schedule", "args", "kwargs", "options", "dispatch") if key in definition
-    ]
+    first = [key for key in FIELDS if key in definition]
     return {key: definition[key] for key in (*first, *(definition.keys() - set(first)))}

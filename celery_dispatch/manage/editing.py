@@ -10,10 +10,10 @@ from typing import Any
 from celery_dispatch.manage.asked_for import Asked, changed
 from celery_dispatch.manage.controls import ControlError
 from celery_dispatch.schedules import Coming, Schedule, Schedules
+from celery_dispatch.schedules.written import FIELDS
 
 __all__ = ["Preview", "edited", "previewed"]
 
-_FIELDS = ("task", "schedule", "args", "kwargs", "options", "dispatch")
 _EMPTY: dict[str, Any] = {"args": [], "kwargs": {}, "options": {}, "dispatch": {}}
 
 
@@ -35,12 +35,12 @@ def edited(
     wanted = changed(before.definition or {}, asked)
     changes = {
         field: wanted.get(field, _EMPTY.get(field))
-        for field in _FIELDS
+        for field in FIELDS
         if wanted.get(field) != (before.definition or {}).get(field)
     }
-    unknown = sorted(wanted.keys() - set(_FIELDS))
+    unknown = sorted(wanted.keys() - set(FIELDS))
     if unknown:
-        raise ControlError(f"An entry has no field {unknown[0]!r}.", f"Its fields are {', '.join(_FIELDS)}.")
+        raise ControlError(f"An entry has no field {unknown[0]!r}.", f"Its fields are {', '.join(FIELDS)}.")
     if not changes:
         return before
     return schedules.update(

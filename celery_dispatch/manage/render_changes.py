@@ -4,61 +4,65 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from celery_dispatch.manage.applying import Planned
-from celery_dispatch.manage.differences import ABSENT, Step
+from celery_dispatch.manage.differences import ABSENT, fields_of
 from celery_dispatch.manage.keeping import Restored
 from celery_dispatch.manage.schedule_words import schedule_words
 from celery_dispatch.manage.words import counted
 from celery_dispatch.redis_store.codec import printable
+from celery_dispatch.schedules import Planned, Step
 
 __all__ = ["Changes", "changes_document", "changes_view", "restored_document", "restored_view"]
 
 _SIGNS = {Step.CREATE: ("+", "green"), Step.UPDATE: ("~", "yellow"), Step.DELETE: ("-", "red")}
-_WORDS = {Step.CREATE: "created", Step.UPDATE: "changed", Step.DELETE: "removed", Step.KEEP: "unchanged"}
+_WORDS = {
+    Step.CREATE: "created",
+    Step.UPDATE: "changed",
+    Step.DELETE: "removed",
+    Step.KEEP: "unchanged",
+    Step.OVER: "over",
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """What was done, or with ``dry_run`` what would be."""
+    """What was done, or with ``dry_run`` what would be; ``errors`` say by name why a step was not taken."""
 
-    plan: tuple[Planned, ...]
+    steps: Sequence[Planned]
+    errors: Mapping[str, str]
     dry_run: bool
+
+    @property
+    def by_name(self) -> list[Planned]:
+        return sorted(self.steps, key=lambda each: each.name)
 
 
 def changes_document(changes: Changes) -> dict[str, Any]:
-    """``{"dry_run", "created", "changed", "removed", "unchanged", "failed", "entries"}``."""
+    """``{"dry_run", "created", "changed", "removed", "unchanged", "over", "failed", "entries"}``."""
     return {
         "dry_run": changes.dry_run,
         **_counts(changes),
-        "entries": [_entry(each) for each in changes.plan],
+        "entries": [_entry(each, changes.errors.get(each.name)) for each in changes.by_name],
     }
 
 
 def _counts(changes: Changes) -> dict[str, int]:
-    counts = Counter(_WORDS[each.difference.step] for each in changes.plan if not each.error)
-    failed = sum(bool(each.error) for each in changes.plan)
-    return {**{word: counts[word] for word in _WORDS.values()}, "failed": failed}
+    counts = Counter(_WORDS[each.step] for each in changes.steps if each.name not in changes.errors)
+    return {**{word: counts[word] for word in _WORDS.values()}, "failed": len(changes.errors)}
 
 
-def _entry(planned: Planned) -> dict[str, Any]:
-    difference = planned.difference
+def _entry(planned: Planned, error: str | None) -> dict[str, Any]:
     fields = [
         {"path": field.path, "before": _plain(field.before), "after": _plain(field.after)}
-        for field in difference.fields
+        for field in fields_of(planned)
     ]
-    return {
-        "name": difference.name,
-        "step": difference.step.value,
-        "fields": fields,
-        "error": planned.error or None,
-    }
+    return {"name": planned.name, "step": planned.step.value, "fields": fields, "error": error}
 
 
 def _plain(value: Any) -> Any:
@@ -67,7 +71,7 @@ def _plain(value: Any) -> Any:
 
 def changes_view(changes: Changes, width: int) -> RenderableType:
     """A line for what changes, a line below it for each field; what stays is only counted."""
-    lines = [line for each in changes.plan for line in _lines(each)]
+    lines = [line for each in changes.by_name for line in _lines(each, changes.errors.get(each.name))]
     counts = ", ".join(f"{count:,} {word}" for word, count in _counts(changes).items() if count)
     closing = f"{counts or 'Nothing is there to be done'}."
     if changes.dry_run:
@@ -75,21 +79,20 @@ def changes_view(changes: Changes, width: int) -> RenderableType:
     return Group(*lines, Text(closing))
 
 
-def _lines(planned: Planned) -> Iterator[Text]:
-    difference = planned.difference
-    if difference.step is Step.KEEP:
+def _lines(planned: Planned, error: str | None) -> Iterator[Text]:
+    if planned.step not in _SIGNS:
         return
-    sign, style = _SIGNS[difference.step]
-    definition = difference.after or difference.before or {}
+    sign, style = _SIGNS[planned.step]
+    definition = planned.after or planned.before or {}
     said = f"  {definition.get('task')}  {schedule_words(definition.get('schedule'))}"
     yield Text.assemble(
-        (f"{sign} {printable(difference.name)}", style),
-        printable(said) if difference.step is Step.CREATE else "",
+        (f"{sign} {printable(planned.name)}", style),
+        printable(said) if planned.step is Step.CREATE else "",
     )
-    for field in difference.fields:
+    for field in fields_of(planned):
         yield Text(f"    {printable(field.path)}: {_value(field.before)} -> {_value(field.after)}")
-    if planned.error:
-        yield Text(f"    not done: {printable(planned.error)}", style="bold red")
+    if error:
+        yield Text(f"    not done: {printable(error)}", style="bold red")
 
 
 def _value(value: Any) -> str:

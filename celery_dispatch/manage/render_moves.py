@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from celery_dispatch.manage.documents import rfc3339
+from celery_dispatch.celery_bridge.moments import rfc3339
 from celery_dispatch.manage.moving.importing import Move, Step
 from celery_dispatch.manage.pieces import Column, fitted_table
 from celery_dispatch.manage.schedule_words import schedule_words

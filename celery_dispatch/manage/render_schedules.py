@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from celery_dispatch.manage.documents import rfc3339
+from celery_dispatch.celery_bridge.moments import rfc3339
 from celery_dispatch.manage.editing import Preview
 from celery_dispatch.manage.pieces import Column, fitted_table, noted, pair_grid
 from celery_dispatch.manage.schedule_words import schedule_words

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from celery_dispatch.manage.documents import rfc3339
+from celery_dispatch.celery_bridge.moments import rfc3339
 from celery_dispatch.manage.pieces import Column, fitted_table
 from celery_dispatch.manage.shadowed import ShadowReport
 from celery_dispatch.manage.words import clock_time, counted, milliseconds, shorten

@@ -7,11 +7,10 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
+from celery_dispatch.celery_bridge.schedule_codec import CRON_FIELDS
 from celery_dispatch.manage.words import duration
 
 __all__ = ["schedule_words"]
-
-_CRON_FIELDS = ("minute", "hour", "day_of_month", "month_of_year", "day_of_week")
 
 
 def schedule_words(document: object) -> str:
@@ -34,7 +33,7 @@ def _interval(document: Mapping[str, Any]) -> str:
 
 
 def _crontab(document: Mapping[str, Any]) -> str:
-    return "cron " + " ".join(_field(document.get(name, "*")) for name in _CRON_FIELDS)
+    return "cron " + " ".join(_field(document.get(name, "*")) for name in CRON_FIELDS)
 
 
 def _field(value: Any) -> str:

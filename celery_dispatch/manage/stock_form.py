@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from celery_dispatch.celery_bridge.schedule_codec import CRON_FIELDS
+
 __all__ = ["as_beat_schedule"]
 
 _HEAD = '''"""Entries of celery-dispatch for stock beat: app.conf.beat_schedule = beat_schedule."""
@@ -20,7 +22,6 @@ from celery.schedules import crontab, schedule, solar
 
 beat_schedule = {
 '''
-_CRON_FIELDS = ("minute", "hour", "day_of_week", "day_of_month", "month_of_year")
 _HARMLESS = frozenset(
     {"catch_up", "catch_up_window", "description", "labels"}
 )  # when it is due stays the same
@@ -58,7 +59,7 @@ def _interval(document: Mapping[str, Any]) -> str:
 
 
 def _crontab(document: Mapping[str, Any]) -> str:
-    fields = ((field, document[field]) for field in _CRON_FIELDS if document.get(field, "*") != "*")
+    fields = ((field, document[field]) for field in CRON_FIELDS if document.get(field, "*") != "*")
     return f"crontab({', '.join(f'{field}={value!r}' for field, value in fields)})"
 
 

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
+from celery_dispatch.celery_bridge.moments import instant
 from celery_dispatch.celery_bridge.policies import deciding
 from celery_dispatch.core.clock import whole_ms
 from celery_dispatch.core.entry import Cursor, Entry, Fence
 from celery_dispatch.core.ports import Change, Damaged, Stored
 from celery_dispatch.core.rows import Pause, Row
-from celery_dispatch.errors import NameTaken, ScheduleError, UnknownSchedule
+from celery_dispatch.errors import EntryError, NameTaken, ScheduleError, StaleVersion, UnknownSchedule
 from celery_dispatch.schedules.editing import change_of
 from celery_dispatch.schedules.reading import Found, loaded
 from celery_dispatch.schedules.values import Coming, Paused
@@ -21,6 +22,7 @@ from celery_dispatch.schedules.values import Coming, Paused
 __all__ = [
     "check_known",
     "check_run_time",
+    "check_unchanged",
     "coming",
     "created",
     "defined",
@@ -29,6 +31,8 @@ __all__ = [
     "unknown",
     "with_labels",
 ]
+
+_MILLISECOND = timedelta(milliseconds=1)
 
 
 def coming(
@@ -49,17 +53,35 @@ def created(
     last_due: datetime | None = None,
     begins_paused: Paused | None = None,
 ) -> Change:
-    """The change that creates a schedule; raises ``NameTaken``."""
+    """The change that creates a schedule; ``NameTaken`` if it cannot, ``EntryError`` for ``last_due``."""
     if found.in_config:
         raise NameTaken(
             f"{found.name!r} is an entry of beat_schedule. Choose another name, or change it there; it "
             "can be paused with pause()."
         )
+    if isinstance(found.row, Damaged):
+        check_known(found)
     if found.is_known:
         raise NameTaken(f"There is a schedule {found.name!r} already. Use update(), or another name.")
     said = begins_paused
     pause = None if said is None else Pause(whole_ms(said.at), None, said.note, said.author)
-    return replace(change_of(found, now), definition=text, pause=pause, created=now, anchor=last_due)
+    return replace(
+        change_of(found, now), definition=text, pause=pause, created=now, anchor=_anchor(last_due, now)
+    )
+
+
+def _anchor(last_due: datetime | None, now: datetime) -> datetime | None:
+    if last_due is None:
+        return None
+    anchor = instant(last_due, "last_due")
+    if anchor < last_due:
+        anchor += _MILLISECOND
+    if anchor > now + _MILLISECOND:
+        raise EntryError(
+            f"last_due = {last_due.isoformat()}: lies in the future, so nothing was due then yet (is a clock "
+            "wrong?); wait until it is past, or leave it out"
+        )
+    return anchor
 
 
 def check_known(found: Found) -> None:
@@ -70,6 +92,12 @@ def check_known(found: Found) -> None:
         raise ScheduleError(
             f"{found.name!r} cannot be read: it is {found.row}. Delete it and create it again."
         )
+
+
+def check_unchanged(found: Found, planned: Found) -> None:
+    """Raise ``StaleVersion`` unless it still says what it said when the plan was made."""
+    if found.defined != planned.defined:
+        raise StaleVersion(found.name, given=planned.version, stored=found.version)
 
 
 def check_run_time(found: Found) -> None:
@@ -98,9 +126,12 @@ def _fires_alike(before: Mapping[str, Any] | None, after: Mapping[str, Any] | No
 
 
 def with_labels(item: Mapping[str, Any], labels: Mapping[str, Any]) -> dict[str, Any]:
-    """An item with these labels beside its own."""
-    asked = dict(item.get("dispatch") or {})
-    return {**item, "dispatch": {**asked, "labels": {**(asked.get("labels") or {}), **labels}}}
+    """An item with these labels beside its own; one whose own are none is left to be refused as it is."""
+    asked = item.get("dispatch") or {}
+    own = (asked.get("labels") or {}) if isinstance(asked, Mapping) else None
+    if not labels or not isinstance(own, Mapping):
+        return dict(item)
+    return {**item, "dispatch": {**asked, "labels": {**own, **labels}}}
 
 
 def unknown(name: str) -> UnknownSchedule:

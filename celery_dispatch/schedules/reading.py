@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from fnmatch import fnmatchcase
@@ -40,6 +40,11 @@ class Found:
         return self.row.definition if isinstance(self.row, Row) else ""
 
     @property
+    def version(self) -> int:
+        """The version of its row, 0 for none."""
+        return self.row.version if isinstance(self.row, Row) else 0
+
+    @property
     def is_shadowed(self) -> bool:
         """Whether a config has the name that its row defines."""
         return bool(self.defined) and (self.in_config or self._of_config)
@@ -53,7 +58,7 @@ class Found:
         """Whether row and cursor were not read in one state, for they name each other."""
         if not isinstance(self.cursor, Cursor) or not isinstance(self.row, (Row, type(None))):
             return False
-        return self.cursor.change != (self.row.version if self.row is not None else 0)
+        return self.cursor.change != self.version
 
     @property
     def _of_config(self) -> bool:
@@ -84,6 +89,12 @@ class Reading:
             found = [again.get(one.name, one) for one in found]
         return found
 
+    def find_all(self, names: Iterable[str]) -> list[Found]:
+        """As ``find``, for more names than are read in one go."""
+        listed = list(names)
+        slices = (listed[start : start + _PAGE] for start in range(0, len(listed), _PAGE))
+        return [one for some in slices for one in self.find(some)]
+
     def _read(self, names: Sequence[str]) -> list[Found]:
         cursors = self._store.ledger.read(names)
         rows = self._store.rows.read(names)
@@ -113,19 +124,18 @@ class Reading:
         items: list[Schedule] = []
         size = _SLICE if labels or state else min(_SLICE, limit + 1)
         for start in range(0, len(names), size):
-            some = self.schedules(self.find(names[start : start + size]))
-            items += [one for one in some if _matches(one, labels, state)]
+            found = self.find(names[start : start + size])
+            if labels:
+                found = [one for one in found if _has_labels(self._definition(one), labels)]
+            items += [one for one in self.schedules(found) if state is None or one.state is state]
             if len(items) > limit:
                 return Page(tuple(items[:limit]), items[limit - 1].name)
         return Page(tuple(items), None)
 
-    def of_run_time(self, labels: Mapping[str, Any]) -> Iterator[Schedule]:
-        """All that were created at run time and have these labels."""
-        names = sorted(self._row_names())
-        for start in range(0, len(names), _SLICE):
-            for one in self.schedules(self.find(names[start : start + _SLICE])):
-                if one.origin == "run-time" and _matches(one, labels, None):
-                    yield one
+    def labelled(self, labels: Mapping[str, Any]) -> list[Found]:
+        """All that were created at run time and have these labels, by name."""
+        found = self.find_all(sorted(self._row_names()))
+        return [one for one in found if one.defined and _has_labels(loaded(one.defined), labels)]
 
     def names(self) -> set[str]:
         """Every name of the app's config, and every one that has a row."""
@@ -183,7 +193,7 @@ class Reading:
         return Schedule(
             name=found.name,
             origin="run-time" if found.defined else "config",
-            version=row.version if isinstance(row, Row) else 0,
+            version=found.version,
             definition=self._definition(found),
             paused=_paused(row),
             state=_state(
@@ -209,12 +219,8 @@ class Reading:
             return None
 
 
-def _matches(schedule: Schedule, labels: Mapping[str, Any] | None, state: State | None) -> bool:
-    if state is not None and schedule.state is not state:
-        return False
-    if not labels:
-        return True
-    asked = (schedule.definition or {}).get("dispatch")
+def _has_labels(definition: Mapping[str, Any] | None, labels: Mapping[str, Any]) -> bool:
+    asked = (definition or {}).get("dispatch")
     own = asked.get("labels") if isinstance(asked, Mapping) else None
     return isinstance(own, Mapping) and all(key in own and own[key] == value for key, value in labels.items())
 

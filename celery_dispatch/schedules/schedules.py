@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Any
@@ -15,7 +15,7 @@ from celery_dispatch.core.entry import Entry
 from celery_dispatch.core.ports import Change
 from celery_dispatch.core.rows import ALL, Row
 from celery_dispatch.errors import ScheduleError
-from celery_dispatch.schedules.bulk import Bulk, collect, write_many
+from celery_dispatch.schedules.bulk import Bulk, Plan
 from celery_dispatch.schedules.deciding import (
     check_known,
     check_run_time,
@@ -25,14 +25,13 @@ from celery_dispatch.schedules.deciding import (
     paused,
     resumed,
     unknown,
-    with_labels,
 )
-from celery_dispatch.schedules.editing import Decide, Editing, check_version, is_damaged
-from celery_dispatch.schedules.reading import Found, Reading
-from celery_dispatch.schedules.sending import Backfill, RunNow, Sender
-from celery_dispatch.schedules.store import Store, open_store
+from celery_dispatch.schedules.editing import Decide, check_version, is_damaged
+from celery_dispatch.schedules.parts import Parts, open_parts
+from celery_dispatch.schedules.reading import Found
+from celery_dispatch.schedules.sending import Backfill, RunNow
 from celery_dispatch.schedules.values import Coming, Page, Paused, Schedule, State
-from celery_dispatch.schedules.written import FIELDS, Written
+from celery_dispatch.schedules.written import FIELDS
 
 __all__ = ["Schedules"]
 
@@ -51,7 +50,7 @@ class Schedules:
 
     def __init__(self, app: Celery) -> None:
         self._app = app
-        self._opened: tuple[Store, Reading, Editing, Written, Sender] | None = None
+        self._opened: Parts | None = None
 
     def __enter__(self) -> Schedules:
         return self
@@ -64,14 +63,14 @@ class Schedules:
     def close(self) -> None:
         """Close the connections; the next call opens them again."""
         if self._opened is not None:
-            self._opened[0].client.close()
+            self._opened.store.client.close()
             self._opened = None
 
     # --- looking --------------------------------------------------------------------------------------------
 
     def get(self, name: str) -> Schedule:
         """The schedule of that name.  Raises ``UnknownSchedule``."""
-        found = self._reading.schedules(self._reading.find([name]))
+        found = self._parts.reading.schedules(self._parts.reading.find([name]))
         if not found:
             raise unknown(name)
         return found[0]
@@ -93,12 +92,14 @@ class Schedules:
         if limit < 1:
             raise ValueError(f"limit = {limit}: must be at least 1")
         wanted = None if state is None else State(state)
-        return self._reading.page(labels=labels, pattern=pattern, state=wanted, limit=limit, after=after)
+        return self._parts.reading.page(
+            labels=labels, pattern=pattern, state=wanted, limit=limit, after=after
+        )
 
     @property
     def paused_all(self) -> Paused | None:
         """The pause of all schedules, if they are paused."""
-        (row,) = self._store.rows.read([ALL])
+        (row,) = self._parts.store.rows.read([ALL])
         if not isinstance(row, Row) or row.pause is None or not row.pause.is_on:
             return None
         return Paused(row.pause.since, row.pause.note, row.pause.author)
@@ -110,7 +111,7 @@ class Schedules:
 
         Raises ``EntryError`` for what ``create`` would refuse.
         """
-        text = self._written.text(name, definition, allow_unknown_task=allow_unknown_task)
+        text = self._parts.written.text(name, definition, allow_unknown_task=allow_unknown_task)
         found: dict[str, Any] = json.loads(text)
         return found
 
@@ -133,19 +134,20 @@ class Schedules:
         """Create a schedule; it is first due after now, or after ``last_due`` where it moves in from
         elsewhere, and paused where that is given.
 
-        ``schedule`` is a number of seconds, a timedelta, a schedule object or its document; ``dispatch``
-        holds the policies.  Raises ``NameTaken``; ``EntryError`` also for a task that the app does not have,
-        unless ``allow_unknown_task``, and for a schedule that begins now and is never due.
+        ``last_due`` is aware, not in the future, and rounded up to milliseconds as dues are.  ``schedule`` is
+        a number of seconds, a timedelta, a schedule object or its document; ``dispatch`` holds the policies.
+        Raises ``NameTaken``; ``EntryError`` also for a task that the app does not have, unless
+        ``allow_unknown_task``, and ``NeverDue`` for a schedule that begins now and is never due.
         """
         given = {"task": task, "schedule": schedule, "args": args, "kwargs": kwargs}
         item = {**given, "options": options, "dispatch": dispatch}
-        begins = self._store.now() if last_due is None else None
-        text = self._written.text(name, item, allow_unknown_task=allow_unknown_task, begins=begins)
+        begins = self._parts.store.now() if last_due is None else None
+        text = self._parts.written.text(name, item, allow_unknown_task=allow_unknown_task, begins=begins)
 
         def decide(found: Found, now: datetime) -> Change:
             return created(found, now, text, last_due=last_due, begins_paused=begins_paused)
 
-        self._editing.edit(name, decide)
+        self._parts.editing.edit(name, decide)
         return self.get(name)
 
     def update(
@@ -166,10 +168,10 @@ class Schedules:
             check_run_time(found)
             check_version(found, version)
             item = {**json.loads(found.defined), **changes}
-            text = self._written.text(name, item, allow_unknown_task=allow_unknown_task)
+            text = self._parts.written.text(name, item, allow_unknown_task=allow_unknown_task)
             return defined(found, now, text) if text != found.defined else None
 
-        self._editing.edit(name, decide)
+        self._parts.editing.edit(name, decide)
         return self.get(name)
 
     def delete(self, name: str, *, version: int | None = None) -> None:
@@ -185,7 +187,7 @@ class Schedules:
             check_version(found, version)
             return defined(found, now, "")
 
-        self._editing.edit(name, decide)
+        self._parts.editing.edit(name, decide)
 
     def pause(self, name: str, *, note: str = "", author: str = "") -> Schedule:
         """Pause a schedule, of the config too; a pause that is on is kept, with the note that is given now.
@@ -193,11 +195,7 @@ class Schedules:
         What it is due for is passed over and counted as skipped.  Raises ``UnknownSchedule``.
         """
 
-        def decide(found: Found, now: datetime) -> Change:
-            check_known(found)
-            return paused(found, now, note=note, author=author)
-
-        self._editing.edit(name, decide)
+        self._parts.editing.edit(name, _pausing(note, author))
         return self.get(name)
 
     def resume(self, name: str) -> Schedule:
@@ -207,7 +205,7 @@ class Schedules:
             check_known(found)
             return resumed(found, now)
 
-        self._editing.edit(name, decide)
+        self._parts.editing.edit(name, decide)
         return self.get(name)
 
     def pause_all(self, *, note: str = "", author: str = "") -> None:
@@ -215,34 +213,62 @@ class Schedules:
 
         What was claimed before and is still on its way to a broker waits, and is sent after ``resume_all``.
         """
-        self._editing.edit(ALL, lambda found, now: paused(found, now, note=note, author=author))
+        self._parts.editing.edit(ALL, lambda found, now: paused(found, now, note=note, author=author))
 
     def resume_all(self) -> None:
         """Let all schedules fire again that are not paused themselves; they are next due after now.
 
         Raises ``ScheduleError`` where the pause cannot be read; ``pause_all`` writes it anew.
         """
-        self._editing.edit(ALL, resumed)
+        self._parts.editing.edit(ALL, resumed)
 
     def create_many(
         self,
         definitions: Mapping[str, Mapping[str, Any]],
         *,
         last_due: Mapping[str, datetime] | None = None,
+        begins_paused: Mapping[str, Paused] | None = None,
         allow_unknown_task: bool = False,
     ) -> Bulk:
         """Create many schedules, each by name as an item of ``beat_schedule`` says it; see ``create``.
 
-        Raises ``BulkRefused`` with all that cannot be created, and then creates none.
+        One that exists with just this definition is left as it is, so that a call that was interrupted may be
+        repeated.  Raises ``BulkRefused`` with all that cannot be created, and then creates none.
         """
-        moved, now = last_due or {}, self._store.now()
-        begins = dict.fromkeys(definitions.keys() - moved.keys(), now)
-        texts = self._texts(definitions, allow_unknown_task=allow_unknown_task, begins=begins)
+        return self._parts.planning.creating(
+            definitions,
+            last_due=last_due or {},
+            begins_paused=begins_paused or {},
+            allow_unknown_task=allow_unknown_task,
+        ).run()
 
-        def decide(found: Found, now: datetime) -> Change:
-            return created(found, now, texts[found.name], last_due=moved.get(found.name))
+    def pause_many(self, names: Iterable[str], *, note: str = "", author: str = "") -> None:
+        """Pause many schedules; see ``pause``.
 
-        return Bulk(created=self._write_many(list(texts), decide))
+        Raises ``BulkRefused`` with all that cannot be paused, and then pauses none.
+        """
+        self._parts.planning.change(names, _pausing(note, author))
+
+    def plan(
+        self,
+        definitions: Mapping[str, Mapping[str, Any]],
+        *,
+        labels: Mapping[str, Any] | None = None,
+        prune: bool = False,
+        allow_unknown_task: bool = False,
+    ) -> Plan:
+        """What it takes to have the schedules of ``definitions``; look at its ``steps``, then ``run`` it.
+
+        Each is given ``labels``.  Those that are missing would be created, those that differ updated; with
+        ``prune`` the others that have the labels would be deleted.  A missing one that is to be removed when
+        it is completed, and is never due any more, is over and not created again.  Raises ``BulkRefused``
+        with all that cannot be written.
+        """
+        if prune and not labels:
+            raise ValueError(f"labels = {labels}: without any, every other schedule would be deleted")
+        return self._parts.planning.replacing(
+            definitions, labels=labels or {}, prune=prune, allow_unknown_task=allow_unknown_task
+        )
 
     def replace(
         self,
@@ -253,30 +279,10 @@ class Schedules:
     ) -> Bulk:
         """Make the schedules with these labels exactly those of ``definitions``, which are given the labels.
 
-        Those that are missing are created, those that differ updated, and the others that have the labels
-        deleted.  Raises ``BulkRefused`` with all that cannot be written, and then writes none.
+        It is the ``plan`` with ``prune``, carried out.  Raises ``BulkRefused`` with all that cannot be
+        written, and then writes none.
         """
-        if not labels:
-            raise ValueError("labels = {}: without any, every schedule would be replaced")
-        labelled = {name: with_labels(item, labels) for name, item in definitions.items()}
-        texts = self._texts(labelled, allow_unknown_task=allow_unknown_task)
-        old = {one.name for one in self._reading.of_run_time(labels)}
-        new: set[str] = set()
-
-        def decide(found: Found, now: datetime) -> Change | None:
-            text = texts.get(found.name, "")
-            if not found.defined and text:
-                new.add(found.name)
-                return created(found, now, text)
-            return None if text == found.defined else defined(found, now, text)
-
-        written = self._write_many([*texts, *sorted(old - texts.keys())], decide)
-        return Bulk(
-            created=tuple(name for name in written if name in new),
-            updated=tuple(name for name in written if name in texts and name not in new),
-            deleted=tuple(name for name in written if name not in texts),
-            unchanged=tuple(name for name in texts if name not in written),
-        )
+        return self.plan(definitions, labels=labels, prune=True, allow_unknown_task=allow_unknown_task).run()
 
     # --- by hand --------------------------------------------------------------------------------------------
 
@@ -286,7 +292,7 @@ class Schedules:
         It is one of its own: the cursor does not move, and what is due is fired as ever.  Raises
         ``UnknownSchedule``, and ``EntryError`` where it cannot be sent.
         """
-        return self._sender.run_now(self._entry(name))
+        return self._parts.sender.run_now(self._entry(name))
 
     def backfill(self, name: str, *, start: datetime, end: datetime) -> Backfill:
         """What was due later than ``start`` and up to ``end``; look at its ``count``, then ``run`` it.
@@ -295,11 +301,11 @@ class Schedules:
         """
         if start.tzinfo is None or end.tzinfo is None:
             raise ScheduleError("start and end must have a time zone, such as timezone.utc")
-        if end > self._store.now():
+        if end > self._parts.store.now():
             raise ScheduleError(
                 f"end = {end.isoformat()}: lies in the future; what is due then comes by itself"
             )
-        return Backfill(self._entry(name), self._sender, start=whole_ms(start), end=end)
+        return Backfill(self._entry(name), self._parts.sender, start=whole_ms(start), end=end)
 
     def preview(
         self,
@@ -314,67 +320,35 @@ class Schedules:
         ``since`` is where they begin; by default where the schedule stands, or now.  Fewer than ``count`` are
         all that there are.  Raises ``UnknownSchedule`` and ``EntryError``.
         """
-        store = self._store
+        store = self._parts.store
         if isinstance(schedule, str):
             found = self._found(schedule)
-            return coming(self._reading.entry(found), found.cursor, now=store.now(), since=since, count=count)
+            return coming(
+                self._parts.reading.entry(found), found.cursor, now=store.now(), since=since, count=count
+            )
         entry = store.definitions.entry(name, dict(schedule))
         return coming(entry, None, now=store.now(), since=since, count=count)
 
     # --- parts ----------------------------------------------------------------------------------------------
 
     def _found(self, name: str) -> Found:
-        found = self._reading.find([name])[0]
+        found = self._parts.reading.find([name])[0]
         check_known(found)
         return found
 
     def _entry(self, name: str) -> Entry:
-        return self._reading.entry(self._found(name))
+        return self._parts.reading.entry(self._found(name))
 
-    def _texts(
-        self,
-        definitions: Mapping[str, Mapping[str, Any]],
-        *,
-        allow_unknown_task: bool,
-        begins: Mapping[str, datetime] | None = None,
-    ) -> dict[str, str]:
-        def text(name: str) -> str:
-            return self._written.text(
-                name,
-                definitions[name],
-                allow_unknown_task=allow_unknown_task,
-                begins=begins.get(name) if begins else None,
-            )
-
-        return collect(list(definitions), text)
-
-    def _write_many(self, names: Sequence[str], decide: Decide) -> tuple[str, ...]:
-        return write_many(names, decide, reading=self._reading, editing=self._editing, now=self._store.now())
-
-    def _parts(self) -> tuple[Store, Reading, Editing, Written, Sender]:
+    @property
+    def _parts(self) -> Parts:
         if self._opened is None:
-            store = open_store(self._app)
-            reading = Reading(store)
-            sender = Sender(self._app, key_prefix=store.key_prefix, now=store.now)
-            self._opened = store, reading, Editing(store, reading), Written(store), sender
+            self._opened = open_parts(self._app)
         return self._opened
 
-    @property
-    def _store(self) -> Store:
-        return self._parts()[0]
 
-    @property
-    def _reading(self) -> Reading:
-        return self._parts()[1]
+def _pausing(note: str, author: str) -> Decide:
+    def decide(found: Found, now: datetime) -> Change:
+        check_known(found)
+        return paused(found, now, note=note, author=author)
 
-    @property
-    def _editing(self) -> Editing:
-        return self._parts()[2]
-
-    @property
-    def _written(self) -> Written:
-        return self._parts()[3]
-
-    @property
-    def _sender(self) -> Sender:
-        return self._parts()[4]
+    return decide

@@ -19,7 +19,8 @@ from uuid import NAMESPACE_URL, uuid4, uuid5
 from celery import Celery
 from celery.beat import Scheduler
 
-from celery_dispatch.celery_bridge.rendering import prepared, rfc3339
+from celery_dispatch.celery_bridge.moments import rfc3339
+from celery_dispatch.celery_bridge.rendering import prepared
 from celery_dispatch.core.clock import whole_ms
 from celery_dispatch.core.entry import Entry, Occurrence
 from celery_dispatch.core.recurrence import Nominal

@@ -24,6 +24,7 @@ from celery_dispatch import (
     Schedules,
     StaleVersion,
     State,
+    Step,
     StoreUnavailable,
     UnknownSchedule,
 )
@@ -248,6 +249,56 @@ def test_a_row_that_cannot_be_read_is_shown_as_broken_and_can_be_deleted(
         schedules.get("job")
 
 
+@pytest.mark.parametrize("raw", ["nonsense", b'{"v":1,"\xff"'])
+def test_what_cannot_be_read_can_be_created_again_as_soon_as_it_is_deleted(
+    schedules: Schedules, client: redis.Redis, keys: Keys, raw: str | bytes
+) -> None:
+    schedules.create("job", task="proj.add", schedule=10)
+    before = cursor_of(client, keys, "job")
+    client.hset(keys.entries, "job", raw)
+    with pytest.raises(ScheduleError, match="Delete it and create it again"):
+        schedules.create("job", task="proj.add", schedule=10)
+    schedules.delete("job")
+    assert cursor_of(client, keys, "job").is_tombstone
+    schedules.create("job", task="proj.add", schedule=20)
+    assert cursor_of(client, keys, "job").revision > before.revision
+
+
+def test_a_row_that_cannot_be_read_takes_no_cursor_from_the_config(
+    schedules: Schedules, client: redis.Redis, keys: Keys
+) -> None:
+    client.hset(keys.cursor, "of-config", encode_cursor(Cursor(LONG_AGO, "of-config", LONG_AGO)))
+    client.hset(keys.entries, "of-config", "nonsense")
+    schedules.delete("of-config")
+    assert cursor_of(client, keys, "of-config").definition == "of-config"
+
+
+def test_where_a_schedule_was_last_due_is_rounded_up_as_dues_are(
+    schedules: Schedules, client: redis.Redis, keys: Keys
+) -> None:
+    given = LONG_AGO + timedelta(microseconds=1)
+    schedules.create("job", task="proj.add", schedule=3600, last_due=given)
+    assert cursor_of(client, keys, "job").due == LONG_AGO + timedelta(milliseconds=1)
+
+
+@pytest.mark.parametrize(
+    ("last_due", "said"),
+    [
+        (LONG_AGO.replace(tzinfo=None), "lacks a time zone; use an aware datetime"),
+        (datetime(9000, 6, 1, tzinfo=timezone.utc), "is not between 1970 and 9000"),
+        (datetime(2999, 1, 1, tzinfo=timezone.utc), "lies in the future, .* leave it out"),
+        ("tomorrow", "is no instant"),
+    ],
+)
+def test_a_last_due_that_none_can_be_is_refused(schedules: Schedules, last_due: Any, said: str) -> None:
+    with pytest.raises(EntryError, match=f"last_due = .*{said}"):
+        schedules.create("job", task="proj.add", schedule=10, last_due=last_due)
+    with pytest.raises(BulkRefused, match=f"last_due = .*{said}"):
+        schedules.create_many({"job": item()}, last_due={"job": last_due})
+    with pytest.raises(UnknownSchedule):
+        schedules.get("job")
+
+
 def test_a_change_whose_answer_is_lost_is_sent_again_and_done_once(
     schedules: Schedules, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -342,6 +393,87 @@ def test_those_of_a_label_are_replaced_and_no_others(schedules: Schedules) -> No
     assert schedules.get("by-hand").state is State.SCHEDULED
     with pytest.raises(ValueError, match="without any"):
         schedules.replace({}, labels={})
+
+
+@pytest.fixture
+def dying(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[int]]:
+    """Lets the writer die after so many steps; how many changes each step had."""
+    change = RedisRows.change
+
+    def dying(steps: int) -> list[int]:
+        sizes: list[int] = []
+
+        def once(self: RedisRows, changes: list[Change]) -> list[ChangeResult]:
+            if len(sizes) == steps:
+                raise KeyboardInterrupt
+            sizes.append(len(changes))
+            return change(self, changes)
+
+        monkeypatch.setattr(RedisRows, "change", once)
+        return sizes
+
+    return dying
+
+
+def test_who_dies_half_way_calls_again_and_the_rest_is_done(
+    schedules: Schedules, dying: Callable[[int], list[int]]
+) -> None:
+    many = {f"job-{number:04}": item(args=[number]) for number in range(500)}
+    dying(2)
+    with pytest.raises(KeyboardInterrupt):
+        schedules.create_many(many)
+    sizes = dying(100)
+    done = schedules.create_many(many)
+    assert (done.unchanged, done.created) == (tuple(many)[:200], tuple(many)[200:])
+    assert sizes == [100, 100, 100]
+
+    other = {f"job-{number:04}": item(args=[-number]) for number in range(300, 800)}
+    plan = schedules.plan(other, labels={"team": "blue"})
+    dying(2)
+    with pytest.raises(KeyboardInterrupt):
+        plan.run()
+    sizes = dying(100)
+    done = schedules.plan(other, labels={"team": "blue"}).run()
+    assert list(map(len, (done.unchanged, done.updated, done.created))) == [200, 0, 300]
+    assert sizes == [100, 100, 100]
+    assert schedules.plan(other, labels={"team": "blue"}, prune=True).run() == Bulk(unchanged=tuple(other))
+
+
+def test_a_plan_writes_nothing_until_it_is_run_and_nothing_over_a_definition_that_it_did_not_see(
+    schedules: Schedules,
+) -> None:
+    for name in ("a", "b", "c", "gone"):
+        schedules.create(name, **item(dispatch={"labels": {"team": "blue"}}))
+    wanted = {name: item(args=[1]) for name in ("a", "b", "new")}
+    plan = schedules.plan(wanted, labels={"team": "blue"}, prune=True)
+    assert [(one.name, one.step) for one in plan.steps] == [
+        ("a", Step.UPDATE), ("b", Step.UPDATE), ("new", Step.CREATE), ("c", Step.DELETE),
+        ("gone", Step.DELETE),
+    ]  # fmt: skip
+    assert schedules.get("a").definition == plan.steps[0].before
+    schedules.pause("a")
+    schedules.update("b", args=[2])
+    schedules.delete("gone")
+    with pytest.raises(BulkRefused) as refused:
+        plan.run()
+    assert {name: type(error) for name, error in refused.value.errors.items()} == {"b": StaleVersion}
+    assert (schedules.get("a").state, schedules.get("a").definition) == (State.PAUSED, plan.steps[0].after)
+    assert [one.name for one in schedules.list(labels={"team": "blue"}).items] == ["a", "b", "new"]
+
+
+def test_what_was_completed_and_removed_is_over_and_not_made_again(schedules: Schedules) -> None:
+    once = item(schedule={"kind": "at", "moment": "2020-01-01T00:00:00Z"})
+    removed = {**once, "dispatch": {"remove_when_completed": True}}
+    plan = schedules.plan({"once": removed, "job": item()})
+    assert [(one.name, one.step) for one in plan.steps] == [("once", Step.OVER), ("job", Step.CREATE)]
+    assert plan.run() == Bulk(created=("job",), unchanged=("once",))
+    with pytest.raises(UnknownSchedule):
+        schedules.get("once")
+    with pytest.raises(BulkRefused, match="nothing would ever be fired"):
+        schedules.plan({"once": once})
+    counted = item(dispatch={"count": 3, "remove_when_completed": True})
+    with pytest.raises(BulkRefused, match="would begin it anew; leave one of them out"):
+        schedules.replace({"counted": counted}, labels={"team": "blue"})
 
 
 # --- by hand ------------------------------------------------------------------------------------------------

@@ -37,6 +37,44 @@ def test_each_way_to_write_a_schedule(asked: Asked, schedule: dict[str, Any]) ->
     assert changed({}, asked) == {"schedule": schedule}
 
 
+PARIS = {"kind": "crontab", "minute": "0", "hour": "3", "timezone": "Europe/Paris"}
+
+
+@pytest.mark.parametrize(
+    ("before", "asked", "kept"),
+    [
+        (PARIS, Asked(crontab="0 4 * * *"), {"kind": "crontab", "timezone": "Europe/Paris"}),
+        (PARIS, Asked(cron="0 4 * * *"), {"kind": "cron", "timezone": "Europe/Paris"}),
+        (PARIS, Asked(cron="0 4 * * *", timezone="Asia/Tokyo"), {"kind": "cron", "timezone": "Asia/Tokyo"}),
+        (
+            {"kind": "cron", "expression": "0 3 * * *", "gap": "skip"},
+            Asked(cron="0 4 * * *"),
+            {"kind": "cron", "expression": "0 4 * * *", "gap": "skip"},
+        ),
+        (
+            {"kind": "rrule", "rule": "FREQ=DAILY", "dtstart": "2026-01-05T09:00:00"},
+            Asked(rrule="FREQ=WEEKLY"),
+            {"kind": "rrule", "rule": "FREQ=WEEKLY", "dtstart": "2026-01-05T09:00:00"},
+        ),
+    ],
+)
+def test_another_schedule_of_an_entry_keeps_its_zone_and_what_else_goes_with_its_kind(
+    before: dict[str, Any], asked: Asked, kept: dict[str, Any]
+) -> None:
+    found = changed({**TICK, "schedule": before}, asked)["schedule"]
+    assert {key: found[key] for key in kept} == kept
+
+
+@pytest.mark.parametrize("asked", [Asked(every=30), Asked(at="2030-01-01T00:00:00Z")])
+def test_a_schedule_that_has_no_zone_takes_none_over(asked: Asked) -> None:
+    assert "timezone" not in changed({**TICK, "schedule": PARIS}, asked)["schedule"]
+
+
+def test_a_schedule_that_is_written_whole_keeps_nothing() -> None:
+    found = changed({**TICK, "schedule": PARIS}, Asked(schedule='{"kind": "crontab", "hour": 4}'))
+    assert found["schedule"] == {"kind": "crontab", "hour": 4}
+
+
 def test_what_is_not_asked_for_stays_and_the_original_is_untouched() -> None:
     wanted = changed(TICK, Asked(sets=("options.headers.tenant=8", "dispatch.description=For all")))
     assert wanted == {

@@ -8,8 +8,7 @@ from datetime import datetime, tzinfo
 from typing import Any
 
 from celery_dispatch.celery_bridge.kinds.own import OwnSchedule
-from celery_dispatch.celery_bridge.moments import instant
-from celery_dispatch.celery_bridge.rendering import rfc3339
+from celery_dispatch.celery_bridge.moments import instant, rfc3339
 from celery_dispatch.core.recurrence import Nominal
 
 __all__ = ["at"]
