@@ -19,16 +19,18 @@ import redis
 from rich.console import Console
 
 from .app import ENTRIES, STEP_MS
+from .live import Change, Live
 from .pool import PoolReader, View
 from .processes import Fleet, embedded_valkey
 from .runs import RunLog
 from .screen import Frame, Lane, Screen, verdict_panel
-from .verdict import Verdict, judge
+from .verdict import Grid, Verdict, judge
 
 _FRAME = 0.25  # seconds between two looks
 _GRACE_MS = 1500  # an occurrence so old that did not run is shown as lost while the demo goes on
 _READY = 20.0  # seconds that the start may take
 _SETTLE = 4.0  # seconds that the last occurrences may take to run
+_SHORTLY = 1.5  # seconds after the kill, when the dead beat still owns its entries
 
 
 class Abandoned(Exception):
@@ -44,11 +46,13 @@ class Demo:
     pool: PoolReader
     log: RunLog
     screen: Screen
+    live: Live
     started: float = field(default_factory=time.monotonic)
     began: dict[str, int] = field(default_factory=dict)
     view: View = field(default_factory=View)
     events: list[str] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
+    unfollowed: list[Change] = field(default_factory=list)
 
     @property
     def seconds(self) -> float:
@@ -57,19 +61,29 @@ class Demo:
     def tell(self, event: str) -> None:
         self.events.append(f"{self.seconds:5.1f} s  * {event}")
 
+    def tell_of(self, change: Change) -> None:
+        """Tell it, and later how soon the beats followed."""
+        self.tell(change.what)
+        self.unfollowed += [change] if change.number else []
+
     def server_ms(self) -> int:
         seconds, micros = self.client.time()
         return int(seconds * 1000 + micros // 1000)
 
     def verdict(self, until: int) -> Verdict:
-        return judge(self.log.runs, self.began, step=STEP_MS, until=until)
+        grids = [Grid(name, began, STEP_MS) for name, began in self.began.items()]
+        return judge(self.log.runs, [*grids, *self.live.grids], until=until)
 
     def look(self) -> None:
         """Read what is new and show it."""
         self.log.read()
-        self.view = self.pool.view()
+        self.view = self.pool.view([*ENTRIES, *self.live.names])
         if len(self.began) < len(ENTRIES):
-            self.began = self.pool.began()
+            self.began = self.pool.began(ENTRIES)
+        for change in list(self.unfollowed):
+            if followed := change.followed(self.log.runs):
+                self.tell(f"that was fired {followed}")
+                self.unfollowed.remove(change)
         for child in self.fleet.children:
             if child.crashed:
                 raise Abandoned(f"{child.name} ended by itself with status {child.process.returncode}")
@@ -77,7 +91,17 @@ class Demo:
         origin = min(self.began.values(), default=None)
         verdict = self.verdict(self.server_ms() - _GRACE_MS) if self.began and self.log.runs else None
         self.screen.show(
-            Frame(self.seconds, lanes, ENTRIES, self.view, self.log.runs, origin, verdict, self.events)
+            Frame(
+                seconds=self.seconds,
+                lanes=lanes,
+                entries=ENTRIES,
+                view=self.view,
+                runs=self.log.runs,
+                origin=origin,
+                verdict=verdict,
+                events=self.events,
+                live=self.live.names,
+            )
         )
 
     def watch(self, until: float) -> None:
@@ -97,15 +121,21 @@ def play(demo: Demo, *, kill_at: float, join_at: float, end_at: float) -> Verdic
     _wait_until_shared(demo)
     ready = demo.seconds
     demo.tell("three beats share the schedule, and the worker runs what they fire")
+    demo.watch(ready + kill_at / 2)
+    demo.tell_of(demo.live.create())
     demo.watch(ready + kill_at)
     dead = fleet.kill(_busiest(demo))
     demo.tell(
         f"SIGKILL for {dead.name} (pid {dead.process.pid}): the standby of each entry fires it 0.5 s late,"
     )
     demo.tell("until the lease of the dead beat has run out and its entries have new owners")
+    demo.watch(min(ready + kill_at + _SHORTLY, ready + join_at))
+    demo.tell_of(demo.live.change())
     demo.watch(ready + join_at)
     new = fleet.start_beat("beat-4")
     demo.tell(f"started beat-4 (pid {new.process.pid})")
+    demo.watch(ready + (join_at + end_at) / 2)
+    demo.tell_of(demo.live.pause())
     demo.watch(ready + end_at)
     return _close(demo)
 
@@ -131,6 +161,7 @@ def _close(demo: Demo) -> Verdict:
     """Count up to this moment: beats and worker go on until the last of it has had its time to run."""
     if demo.view.states.get("beat-4") != "steady":
         demo.faults.append("beat-4 did not get into the pool in time")
+    demo.faults += [f"{change.what}; not all of it ran" for change in demo.unfollowed]
     until = demo.server_ms()
     demo.tell("the count ends here; waiting for the last runs")
     demo.look()
@@ -161,8 +192,9 @@ def run(console: Console, *, kill_at: float, join_at: float, end_at: float) -> i
             fleet = Fleet(broker_url=url, logs=directory)
             try:
                 client: Any = redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=5)
-                with Screen(console) as screen:
-                    demo = Demo(fleet, client, PoolReader(url, ENTRIES), RunLog(client), screen)
+                pool = PoolReader(url)
+                with Screen(console) as screen, Live(url, pool) as live:
+                    demo = Demo(fleet, client, pool, RunLog(client), screen, live)
                     verdict = play(demo, kill_at=kill_at, join_at=join_at, end_at=end_at)
             finally:
                 for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):

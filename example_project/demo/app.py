@@ -1,4 +1,7 @@
-"""The example app with another schedule: twelve entries, each of them due every second."""
+"""The example app with another schedule: twelve entries, each of them due every second.
+
+Others come and go while it runs: ``live.py``.
+"""
 
 from __future__ import annotations
 
@@ -25,12 +28,13 @@ _record = Recorder(redis.Redis.from_url(REDIS_URL, socket_timeout=5, socket_conn
 
 
 @app.task(bind=True, name="demo.tick", ignore_result=True)
-def tick(self: Any) -> None:
-    """Write down which occurrence this is, who fired it, and when it runs."""
+def tick(self: Any, number: int = 0) -> None:
+    """Write down which occurrence this is, by which definition, who fired it, and when it runs."""
     headers = self.request.headers or {}
     _record(
         entry=headers.get("dispatch_entry"),
         due=headers.get("dispatch_due"),
         node=headers.get("dispatch_node"),
         task_id=self.request.id,
+        number=number,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from celery_dispatch.core.entry import Cursor
@@ -27,25 +27,32 @@ class View:
 class PoolReader:
     """Reads the pool of the default key prefix; takes no part in it."""
 
-    def __init__(self, url: str, entries: Sequence[str]) -> None:
+    def __init__(self, url: str) -> None:
         client, keys = redis_client(url, {}), Keys("celery-dispatch")
         self._pool = RedisPool(client, keys)
         self._ledger = RedisLedger(client, keys)
         self._ring = Ring()
-        self._entries = entries
 
-    def view(self) -> View:
-        """The pool now."""
+    def view(self, entries: Sequence[str]) -> View:
+        """The pool now, and who owns these."""
         report = read_pool(self._pool, self._ring)
-        owners = {entry: report.ranks.owner(entry) for entry in self._entries}
+        owners = {entry: report.ranks.owner(entry) for entry in entries}
         return View(
             states={label(node.id): node.state.value for node in report.nodes},
             owners={entry: label(owner) for entry, owner in owners.items() if owner},
         )
 
-    def began(self) -> dict[str, int]:
-        """For each entry that is in force, the instant (ms) at which its grid begins."""
-        cursors = zip(self._entries, self._ledger.read(self._entries))
+    def one_for_each(self, names: Iterable[str]) -> tuple[str, ...]:
+        """For each node that fires, the first of these names that it owns, or would."""
+        ranks = read_pool(self._pool, self._ring).ranks
+        first: dict[str | None, str] = {}
+        for name in names:
+            first.setdefault(ranks.owner(name), name)
+        return tuple(sorted(first.values()))
+
+    def began(self, entries: Sequence[str]) -> dict[str, int]:
+        """For each of these that is in force, the instant (ms) at which its definition came into force."""
+        cursors = zip(entries, self._ledger.read(entries))
         return {
             entry: round(cursor.effective_from.timestamp() * 1000)
             for entry, cursor in cursors

@@ -19,13 +19,17 @@ return redis.call('RPUSH', KEYS[1], string.format('%.0f', ms) .. ' ' .. ARGV[1])
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of one message; ``due`` and ``at`` are milliseconds since 1970, by Redis's clock."""
+    """One run of one message; ``due`` and ``at`` are milliseconds since 1970, by Redis's clock.
+
+    ``number`` is that of the definition that it was sent by, 0 for one that never changes.
+    """
 
     entry: str
     due: int
     node: str
     task_id: str
     at: int
+    number: int = 0
 
     @property
     def lag(self) -> int:
@@ -39,7 +43,7 @@ class Recorder:
     def __init__(self, client: Any) -> None:
         self._push = client.register_script(_STAMP_AND_PUSH)
 
-    def __call__(self, **run: str | None) -> None:
+    def __call__(self, **run: str | int | None) -> None:
         self._push(keys=[_KEY], args=[json.dumps(run)])
 
 
@@ -61,4 +65,4 @@ def _parse(row: bytes) -> Run:
     at, _, fields = row.decode().partition(" ")
     run = json.loads(fields)
     due = round(datetime.fromisoformat(run["due"].replace("Z", "+00:00")).timestamp() * 1000)
-    return Run(run["entry"], due, run["node"], run["task_id"], int(at))
+    return Run(run["entry"], due, run["node"], run["task_id"], int(at), run["number"])

@@ -23,6 +23,7 @@ _COLOURS = ("cyan", "magenta", "green", "yellow", "blue", "red")
 _BARS = " ▁▂▃▄▅▆▇█"
 _SECONDS_SHOWN = 36
 _LATE_MS = 250
+_EVENTS_SHOWN = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,10 @@ class Lane:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """All that one picture shows; ``origin`` is the instant (ms) at which the grid begins."""
+    """All that one picture shows; ``origin`` is the instant (ms) at which the grid begins.
+
+    ``live`` are the entries that were created while it runs.
+    """
 
     seconds: float
     lanes: Sequence[Lane]
@@ -46,6 +50,7 @@ class Frame:
     origin: int | None
     verdict: Verdict | None = None
     events: Sequence[str] = field(default_factory=tuple)
+    live: Sequence[str] = field(default_factory=tuple)
 
 
 class Screen:
@@ -123,12 +128,13 @@ def _lanes(frame: Frame, colours: Mapping[str, str]) -> Table:
 
 
 def _ticks(name: str, frame: Frame, colour: str) -> Text:
-    """A bar per second: how many of its occurrences this beat fired; bold yellow if one of them ran late."""
+    """A bar per second: how many of the dozen this beat fired; bold yellow if anything of it ran late."""
     line = Text()
     if frame.origin is None:
         return line
     second_of = {run: (run.due - frame.origin) // 1000 for run in frame.runs if label(run.node) == name}
-    counts, late = Counter(second_of.values()), {s for run, s in second_of.items() if run.lag > _LATE_MS}
+    late = {second for run, second in second_of.items() if run.lag > _LATE_MS}
+    counts = Counter(second for run, second in second_of.items() if run.entry not in frame.live)
     newest = max((run.due - frame.origin) // 1000 for run in frame.runs) if frame.runs else 0
     for second in range(max(1, newest - _SECONDS_SHOWN + 1), newest + 1):
         height = -(-counts[second] * (len(_BARS) - 1) // len(frame.entries))
@@ -141,7 +147,7 @@ def _owners(frame: Frame, colours: Mapping[str, str]) -> Table:
     table = Table.grid(padding=(0, 2))
     fired = Counter(run.entry for run in frame.runs)
     cells = []
-    for entry in frame.entries:
+    for entry in (*frame.entries, *frame.live):
         owner = frame.view.owners.get(entry, "")
         cells.append(Text(f"{entry} → {owner or '?':<7}{fired[entry]:>3}", colours.get(owner, "dim")))
     for start in range(0, len(cells), 3):
@@ -154,7 +160,7 @@ def _totals(frame: Frame) -> Text:
 
 
 def _events(frame: Frame) -> list[Text]:
-    return [Text(event, "dim") for event in frame.events[-6:]]
+    return [Text(event, "dim") for event in frame.events[-_EVENTS_SHOWN:]]
 
 
 # --- words --------------------------------------------------------------------------------------------------

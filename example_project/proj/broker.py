@@ -1,7 +1,8 @@
 """Which broker, and what depends on it.
 
-Without a word everything is on one Redis.  With ``CELERY_BROKER_URL=amqp://…`` the messages go through
-RabbitMQ, while the pool of the beats and the results stay on a Redis: ``DISPATCH_REDIS_URL``.
+Without a word everything is on one Redis.  With ``CELERY_BROKER_URL=sentinel://…`` that is the one which the
+Sentinels name.  With ``amqp://…`` the messages go through RabbitMQ, while the pool of the beats and the
+results stay on a Redis: ``DISPATCH_REDIS_URL``.
 """
 
 from __future__ import annotations
@@ -49,3 +50,9 @@ _ON_RABBITMQ: dict[str, Any] = {
 }
 
 SETTINGS = _ON_RABBITMQ if ON_RABBITMQ else _ON_REDIS
+
+# Sentinels are told the name of the master, for the messages and for the results.  The pool takes it over.
+if BROKER_URL.startswith("sentinel:"):
+    _MASTER = {"master_name": os.environ.get("REDIS_MASTER_NAME", "mymaster")}
+    SETTINGS["broker_transport_options"] |= _MASTER
+    SETTINGS["result_backend_transport_options"] = _MASTER

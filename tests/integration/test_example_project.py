@@ -17,10 +17,12 @@ import pytest
 import redis
 import yaml
 
+from demo.live import Change
 from demo.pool import PoolReader
 from demo.processes import Fleet, embedded_valkey
 from demo.runs import Run, RunLog
-from demo.verdict import judge
+from demo.verdict import Grid, judge
+from tests.deployments import MASTER, sentinels_running
 from tests.rabbitmq import RabbitMQ
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "example_project"
@@ -201,6 +203,22 @@ def test_one_variable_moves_the_messages_and_leaves_pool_and_results_on_redis(br
     assert found == [broker, pool, pool]
 
 
+def test_through_sentinels_messages_pool_and_results_are_where_the_master_is() -> None:
+    with sentinels_running() as sentinels:
+        ports = in_project(
+            "import json; from proj import app; from celery_dispatch import Config\n"
+            "from celery_dispatch.redis_store.client import redis_client\n"
+            "config = Config.from_app(app)\n"
+            "with app.connection_for_write() as broker:\n"
+            "    clients = [broker.default_channel.client, app.backend.client,\n"
+            "               redis_client(config.redis_url, config.redis_options)]\n"
+            "    print(json.dumps([client.info('server')['tcp_port'] for client in clients]))",
+            CELERY_BROKER_URL=sentinels.url,
+            REDIS_MASTER_NAME=MASTER,
+        )
+        assert ports == [sentinels.first.port] * 3
+
+
 @pytest.fixture
 def fleet(rabbitmq: RabbitMQ, valkey: str, tmp_path: Path) -> Iterator[Fleet]:
     """Beats and a worker of the demo's schedule, with the example's own settings for RabbitMQ."""
@@ -218,18 +236,19 @@ def test_on_rabbitmq_the_others_fire_for_a_killed_beat(fleet: Fleet, valkey: str
     entries, step = in_project(
         "import json; from demo.app import ENTRIES, STEP_MS; print(json.dumps([ENTRIES, STEP_MS]))"
     )
-    log, pool = RunLog(client), PoolReader(valkey, entries)
+    log, pool = RunLog(client), PoolReader(valkey)
     fleet.start_worker(pool="prefork")  # a worker of Celery 5.5 with threads falls asleep on RabbitMQ
     for name in ("one", "two"):
         fleet.start_beat(name)
-    wait_until(lambda: list(pool.view().states.values()) == ["steady"] * 2, 40, "two steady beats")
+    wait_until(lambda: list(pool.view(entries).states.values()) == ["steady"] * 2, 40, "two steady beats")
     wait_until(lambda: len(log.read()) + len(log.runs) > 60, 40, "the first runs")
     fleet.kill("one")
     killed = now_ms(client)
     wait_until(lambda: bool(log.read()) and max(run.due for run in log.runs) > killed + 4000, 20, "more runs")
     fleet.stop_beats(patience=10)
     wait_until(lambda: not log.read(), 10, "the last run")
-    verdict = judge(log.runs, pool.began(), step=step, until=killed + 3000)
+    grids = [Grid(name, began, step) for name, began in pool.began(entries).items()]
+    verdict = judge(log.runs, grids, until=killed + 3000)
     assert (verdict.lost, verdict.early, verdict.unexpected) == ((), (), ()), said(tmp_path)
     task_ids = {(run.entry, run.due, run.task_id) for run in log.runs}
     assert len(task_ids) == len({(run.entry, run.due) for run in log.runs})  # a repeat has the same id
@@ -247,54 +266,100 @@ def said(directory: Path) -> str:
 
 # --- the demo ---------------------------------------------------------------------------------------------
 
-BEGAN = {"a": 10_000, "b": 10_500}
+GRIDS = [Grid("a", 10_000, 1000), Grid("b", 10_500, 1000)]
 
 
-def runs(*occurrences: tuple[str, int], lag: int = 7) -> list[Run]:
-    return [Run(entry, due, "beat-1-00c0ffee", f"{entry}@{due}", due + lag) for entry, due in occurrences]
+def runs(*occurrences: tuple[str, int], lag: int = 7, number: int = 0) -> list[Run]:
+    node = "beat-1-00c0ffee"
+    return [Run(entry, due, node, f"{entry}@{due}", due + lag, number) for entry, due in occurrences]
 
 
 ALL = runs(("a", 11_000), ("a", 12_000), ("b", 11_500))
 
 
 def test_the_verdict_is_good_when_every_occurrence_ran_once() -> None:
-    verdict = judge(ALL, BEGAN, step=1000, until=12_000)
+    verdict = judge(ALL, GRIDS, until=12_000)
     assert (verdict.expected, verdict.ran, verdict.good) == (3, 3, True)
 
 
 @pytest.mark.parametrize("missing", range(3))
 def test_the_verdict_names_what_was_lost(missing: int) -> None:
-    verdict = judge(ALL[:missing] + ALL[missing + 1 :], BEGAN, step=1000, until=12_000)
+    verdict = judge(ALL[:missing] + ALL[missing + 1 :], GRIDS, until=12_000)
     assert verdict.lost == ((ALL[missing].entry, ALL[missing].due),)
     assert not verdict.good
 
 
 def test_an_entry_that_never_ran_is_lost_altogether() -> None:
-    assert len(judge(ALL[:2], BEGAN, step=1000, until=12_600).lost) == 2
+    assert len(judge(ALL[:2], GRIDS, until=12_600).lost) == 2
 
 
 def test_the_verdict_names_what_was_doubled_even_after_the_end_of_the_count() -> None:
     late = runs(("a", 13_000), ("a", 13_000))
-    verdict = judge([*ALL, *late], BEGAN, step=1000, until=12_000)
+    verdict = judge([*ALL, *late], GRIDS, until=12_000)
     assert verdict.doubled == (("a", 13_000),)
     assert not verdict.good
 
 
 def test_a_run_before_its_due_is_early() -> None:
-    verdict = judge([*ALL[:2], *runs(("b", 11_500), lag=-1)], BEGAN, step=1000, until=12_000)
+    verdict = judge([*ALL[:2], *runs(("b", 11_500), lag=-1)], GRIDS, until=12_000)
     assert len(verdict.early) == 1
     assert not verdict.good
 
 
 @pytest.mark.parametrize("stray", [("a", 11_001), ("a", 10_000), ("c", 11_000)])
 def test_a_run_off_the_grid_spoils_the_verdict(stray: tuple[str, int]) -> None:
-    verdict = judge([*ALL, *runs(stray)], BEGAN, step=1000, until=12_000)
+    verdict = judge([*ALL, *runs(stray)], GRIDS, until=12_000)
     assert len(verdict.unexpected) == 1
     assert not verdict.good
 
 
 def test_a_count_of_nothing_is_not_good() -> None:
-    assert not judge([], {}, step=1000, until=12_000).good
+    assert not judge([], [], until=12_000).good
+
+
+# Due every 200 ms from 10 s on, every 100 ms from 12.05 s on, and paused at 14 s.
+CHANGED = [
+    Grid("c", 10_000, 200, since=10_000, until=12_050, number=1),
+    Grid("c", 10_000, 100, since=12_050, until=14_000, number=2),
+]
+OLD = runs(*[("c", due) for due in range(10_200, 12_050, 200)], number=1)
+NEW = runs(*[("c", due) for due in range(12_100, 14_000, 100)], number=2)
+
+
+def test_what_ran_by_the_definition_of_its_time_is_good() -> None:
+    verdict = judge(OLD + NEW, CHANGED, until=20_000)
+    assert verdict.good
+    assert verdict.expected == 5 + 10  # not the second before each change
+
+
+@pytest.mark.parametrize(
+    "stray",
+    [
+        runs(("c", 12_100), number=1),  # the old definition is due no more
+        runs(("c", 12_000), number=2),  # the new one not yet
+        runs(("c", 14_100), number=2),  # it is paused
+        runs(("c", 13_150), number=2),
+    ],
+)
+def test_a_run_by_a_definition_that_was_not_in_force_spoils_the_verdict(stray: list[Run]) -> None:
+    gone = {(run.entry, run.due) for run in stray}
+    others = [run for run in OLD + NEW if (run.entry, run.due) not in gone]
+    verdict = judge(others + stray, CHANGED, until=20_000)
+    assert verdict.unexpected == tuple(stray)
+    assert not verdict.good
+
+
+@pytest.mark.parametrize("missing", [OLD[2], NEW[0], NEW[9]])
+def test_what_was_due_between_two_changes_must_have_run(missing: Run) -> None:
+    verdict = judge([run for run in OLD + NEW if run != missing], CHANGED, until=20_000)
+    assert verdict.lost == ((missing.entry, missing.due),)
+
+
+def test_a_change_is_followed_when_every_entry_ran_by_it() -> None:
+    change = Change("changed", {"c": 12_050, "d": 12_060}, number=2)
+    assert change.followed(OLD + NEW) == ""
+    both = change.followed([*OLD, *NEW, *runs(("d", 12_150), lag=500, number=2)])
+    assert both == "by beat-1 after 57 ms, by beat-1 after 590 ms"
 
 
 def start_demo(*options: str) -> subprocess.Popen[str]:
@@ -328,7 +393,7 @@ def children_of(pid: int) -> list[int]:
 
 
 @pytest.mark.timeout(90)
-def test_the_demo_survives_its_kill_and_says_so() -> None:
+def test_the_demo_survives_its_kill_and_the_changes_and_says_so() -> None:
     demo = start_demo("--kill-at", "3", "--join-at", "6", "--end-at", "11")
     try:
         output, _ = demo.communicate(timeout=80)
@@ -339,6 +404,11 @@ def test_the_demo_survives_its_kill_and_says_so() -> None:
     assert re.search(r"lost +0 ", output)
     assert re.search(r"doubled +0 ", output)
     assert "SIGKILL for beat-" in output
+    three = r"live-\d\d, live-\d\d and live-\d\d"
+    followed = r"\* that was fired (by beat-\d after \d+ ms(, )?){3}\n"
+    for change in (f"created {three}, one for each beat: due every 200", f"changed {three}: due every 100"):
+        assert re.search(rf"\* {change} ms\n(.*\n)*?.*{followed}", output), output
+    assert re.search(rf"\* paused {three}: none of them is fired any more\n", output)
 
 
 @pytest.mark.timeout(60)
