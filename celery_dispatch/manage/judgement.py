@@ -24,7 +24,7 @@ _AHEAD = timedelta(seconds=1)  # how far a cursor may seem to be in the future
 class Bench:
     """Judges entries against one reading of the pool.
 
-    ``pause`` tells the pause that holds for an entry.
+    ``pause`` tells the pause that holds for an entry, ``shadowed`` are the names that a row defines too.
     ``pool.now`` is Redis's time before the cursors were read, ``later`` after it; see ``operations``.
     """
 
@@ -34,6 +34,7 @@ class Bench:
     patience: timedelta
     sketch: Callable[[Entry], Sketch]
     pause: Callable[[str], Pause | None] = lambda name: None
+    shadowed: frozenset[str] = frozenset()
 
     @cached_property
     def errors(self) -> Mapping[str, str]:
@@ -78,6 +79,7 @@ class Bench:
             sketch=self.sketch(entry) if entry is not None else Sketch(),
             owner=ranks.owner(name),
             standby=ranks.standby(name),
+            shadows=name in self.shadowed,
         )
         if not isinstance(stored, Cursor):
             return report
@@ -134,5 +136,5 @@ class Bench:
             return None
         return (
             "Another definition of it was taken up under the same config fingerprint. "
-            "Let all nodes run the same code, or set another dispatch_config_version."
+            "Let all nodes run the same code; if you set dispatch_config_version, give each release its own."
         )

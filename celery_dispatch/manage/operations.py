@@ -173,6 +173,7 @@ def _bench(sources: Sources, told: Told, pool: PoolReport) -> Bench:
         patience=sources.patience,
         sketch=sources.sketch,
         pause=told.pause,
+        shadowed=told.shadowed,
     )
 
 

@@ -189,7 +189,10 @@ class Sketch:
 
 @dataclass(frozen=True, slots=True)
 class EntryReport:
-    """One entry; ``next_due`` is ``None`` where nobody can know it, ``last_due`` before its first."""
+    """One entry; ``next_due`` is ``None`` where nobody can know it, ``last_due`` before its first.
+
+    ``shadows``: it is the config's, and one of the same name was created at run time.
+    """
 
     name: str
     state: EntryState
@@ -201,6 +204,7 @@ class EntryReport:
     owner: str | None = None
     standby: str | None = None
     error: str | None = None
+    shadows: bool = False
 
 
 @dataclass(frozen=True, slots=True)

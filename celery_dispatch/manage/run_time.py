@@ -26,12 +26,14 @@ class Told:
     """The entries of the config and those created at run time, and the pause that holds for one now.
 
     The fingerprint is the config's: what is said at run time is no part of it.  ``unclear`` says why nobody
-    can know whether all entries are paused.
+    can know whether all entries are paused.  ``shadowed`` are the names of the config that an entry which was
+    created at run time has too: the config's is the one that is fired.
     """
 
     catalog: Catalog
     pause: Callable[[str], Pause | None]
     unclear: str = ""
+    shadowed: frozenset[str] = frozenset()
 
 
 def nothing_told(config: Catalog, names: Sequence[str] | None = None) -> Told:
@@ -45,7 +47,7 @@ def told_by(
     """The config with all rows, or with those of ``names``.  Raises ``StoreError``."""
     live = LiveCatalog(config, lambda name, text: definitions.entry(name, json.loads(text)))
     found = scanned(rows) if names is None else zip([ALL, *names], rows.read([ALL, *names]))
-    defined, unclear = [], ""
+    defined, shadowed, unclear = [], set(), ""
     for name, row in found:
         live.put(name, row)
         if name == ALL and isinstance(row, Damaged):
@@ -53,6 +55,8 @@ def told_by(
         is_name = name != ALL and printable(name) == name  # no entry has any other; the doctor tells of such
         if is_name and name not in config and (name in live or isinstance(row, Damaged)):
             defined.append(name)
+        if is_name and name in config and isinstance(row, Row) and row.definition:
+            shadowed.add(name)
 
     def error(name: str) -> str | None:
         try:
@@ -67,7 +71,7 @@ def told_by(
 
     entries = _Lazy([*config.entries, *defined], live.get)
     catalog = Catalog(config.fingerprint, entries, _Lazy([*config.broken, *defined], error))
-    return Told(catalog, pause, unclear)
+    return Told(catalog, pause, unclear, frozenset(shadowed))
 
 
 class _Lazy(Mapping[str, _T]):

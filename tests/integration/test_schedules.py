@@ -10,16 +10,19 @@ import time
 from base64 import b64decode
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from celery import Celery
 
 from celery_dispatch import Schedules
+from celery_dispatch.errors import NameTaken, ScheduleError
 from tests.drills.cluster import Cluster, Spec
 from tests.drills.oracle import Every
 from tests.drills.process import wait_until
 from tests.drills.redis_server import Server
+from tests.drills.releases import Release
 
 MakeCluster = Callable[..., Cluster]
 
@@ -178,6 +181,90 @@ def test_rows_survive_a_redis_that_was_emptied(cluster: Cluster, schedules: Sche
     time.sleep(1)
     assert {name: len(messages(cluster, name)) for name in sent} == sent
     dues_are_unique(cluster, "job")
+
+
+def deploy(cluster: Cluster, name: str, *entries: str) -> Release:
+    """Beats of a release with these entries, each due every second, take the place of those that run."""
+    old = [beat.process for beat in cluster.beats.values() if beat.process.alive]
+    release = Release({entry: Spec(Every(1)) for entry in entries})
+    for number in (1, 2):
+        cluster.beat(f"{name}-{number}", release=release)
+    cluster.wait_for_renewals(len(old) + 2)
+    for process in old:
+        process.terminate()
+    cluster.wait_for_nodes(2)
+    return release
+
+
+def in_force_since(cluster: Cluster) -> datetime:
+    return datetime.fromtimestamp(cluster.since() / 1000, timezone.utc)
+
+
+def first_argument(message: dict[str, Any]) -> object:
+    return json.loads(_body(message))[0][0]
+
+
+def shadowed(cluster: Cluster, release: Release) -> list[str]:
+    """What the doctor says is shadowed."""
+    findings = json.loads(cluster.run("dispatch", "doctor", "--json", release=release).out)["findings"]
+    return [
+        name
+        for each in findings
+        if "is shadowed" in each["what"] or "are shadowed" in each["what"]
+        for name in each["evidence"]
+    ]
+
+
+def test_a_config_that_brings_the_name_of_a_run_time_entry_shadows_it_until_it_drops_the_name(
+    server: Server, make_cluster: MakeCluster, schedules: Schedules
+) -> None:
+    settings = {**SHORT, "dispatch_catch_up": "all"}
+    cluster = make_cluster(server, {"config": Spec(Every(1))}, settings=settings)
+    cluster.start(2)
+    for name in ("job", "removed"):
+        schedules.create(name, allow_unknown_task=True, **job(0))
+        fires(cluster, name)
+    schedules.pause("config", note="through every deploy")
+    with pytest.raises(NameTaken):
+        schedules.create("config", allow_unknown_task=True, **job())
+
+    brings = deploy(cluster, "brings", "config", "job", "removed")
+    taken = in_force_since(cluster)
+    fires(cluster, "job", beyond=len(messages(cluster, "job")) + 2, within=6)
+    assert shadowed(cluster, brings) == ["job", "removed"]
+    schedules.update("job", args=[1])
+    schedules.delete("removed")
+    assert shadowed(cluster, brings) == ["job"]
+    with pytest.raises(NameTaken):
+        schedules.create("removed", allow_unknown_task=True, **job())
+    with pytest.raises(ScheduleError, match="of the config"):
+        schedules.update("removed", args=[2])
+    refused = cluster.run(
+        "dispatch", "add", "removed", "--task", "drill.record", "--every", "1", release=brings
+    )
+    assert refused.status == 1
+    assert "is an entry of beat_schedule" in refused.out + refused.err
+    for name in ("job", "removed"):
+        fires(cluster, name, beyond=len(messages(cluster, name)) + 3, within=8)
+
+    drops = deploy(cluster, "drops", "config")
+    given_back = in_force_since(cluster)
+    fires(cluster, "job", beyond=len(messages(cluster, "job")) + 5)
+    stays_silent(cluster, "removed")
+    assert shadowed(cluster, drops) == []
+    for name in ("job", "removed"):
+        dues_are_unique(cluster, name)
+        for message in messages(cluster, name):
+            says = 0 if due(message) < taken else name if due(message) < given_back else 1
+            assert first_argument(message) == says, due(message)
+    dues = sorted(due(message) for message in messages(cluster, "job"))
+    for begin, end, seconds in ((taken, given_back, 1), (given_back, now(cluster), 0.2)):
+        there = [each for each in dues if begin <= each < end]
+        assert there[0] - begin <= timedelta(seconds=seconds)
+        assert {later - each for each, later in pairwise(there)} == {timedelta(seconds=seconds)}
+    stays_silent(cluster, "config")
+    schedules.resume("config")
+    fires(cluster, "config", beyond=len(messages(cluster, "config")))
 
 
 def _body(message: dict[str, Any]) -> bytes:

@@ -66,12 +66,9 @@ def _store(consulted: Consulted) -> dict[str, Any]:
     """All that lies in the store."""
     sources = consulted.sources
     pool = read_pool(sources.pool, sources.ring)
-    wrong, skipped, total = _entries(judged(sources, pool))
     return {
         "pool": pool,
-        "wrong": wrong,
-        "skipped": skipped,
-        "skipped_total": total,
+        **_entries(judged(sources, pool)),
         "open_intents": read_intents(sources.intents),
         "intents": tuple(sources.intents.read(MOST)[1]),
         "damaged_rows": consulted.damaged_rows(),
@@ -92,19 +89,25 @@ def _configs(pool: PoolReport) -> set[str]:
     return {node.config for node in pool.alive} | ({pool.fence.config} if pool.fence else set())
 
 
-def _entries(
-    reports: Iterable[EntryReport],
-) -> tuple[tuple[EntryReport, ...], tuple[tuple[str, int], ...], int]:
-    """Those that are wrong, those that skipped most, and how much was skipped by all."""
+def _entries(reports: Iterable[EntryReport]) -> dict[str, Any]:
+    """Those that are wrong or shadowed, those that skipped most, and how much was skipped by all."""
     wrong: list[EntryReport] = []
+    shadowed: list[str] = []
     skipped: dict[str, int] = {}
     for report in reports:
         if report.state.is_wrong:
             wrong.append(report)
+        if report.shadows:
+            shadowed.append(report.name)
         if report.skipped:
             skipped[report.name] = report.skipped
     most = nlargest(MOST, skipped.items(), key=lambda item: item[1])
-    return tuple(wrong), tuple(most), sum(skipped.values())
+    return {
+        "wrong": tuple(wrong),
+        "shadowed": tuple(shadowed),
+        "skipped": tuple(most),
+        "skipped_total": sum(skipped.values()),
+    }
 
 
 def _routes(catalog: Catalog, outbox: Outbox) -> Routes:

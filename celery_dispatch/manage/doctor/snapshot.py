@@ -77,10 +77,11 @@ class Snapshot:
 
     ``config`` and ``identity`` are those of the app that asks, ``broken`` its entries that cannot be fired.
     ``trouble`` says why the store could not be read; then ``server``, ``pool`` and what comes of them are
-    missing.  ``wrong`` are the entries that are wrong, ``skipped`` those that skipped most, and how often;
-    ``intents`` the oldest of ``open_intents``.  ``facets`` are the rows of each config in the pool, ``None``
-    where no node has published them, and ``own_facets`` those of this app.  ``damaged_rows`` are those of
-    other keys than the cursors'.  ``unclear`` says why it cannot be known whether all entries are paused.
+    missing.  ``wrong`` are the entries that are wrong, ``shadowed`` the names that were created at run time
+    and are the config's now, ``skipped`` those that skipped most, and how often; ``intents`` the oldest of
+    ``open_intents``.  ``facets`` are the rows of each config in the pool, ``None`` where no node has told
+    them, and ``own_facets`` those of this app.  ``damaged_rows`` are those of other keys than the cursors'.
+    ``unclear`` says why it cannot be known whether all entries are paused.
     """
 
     config: str
@@ -91,6 +92,7 @@ class Snapshot:
     server: Server | None = None
     pool: PoolReport | None = None
     wrong: tuple[EntryReport, ...] = ()
+    shadowed: tuple[str, ...] = ()
     skipped: tuple[tuple[str, int], ...] = ()
     skipped_total: int = 0
     open_intents: IntentReport = field(default_factory=IntentReport)
