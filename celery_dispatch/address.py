@@ -20,7 +20,10 @@ from enum import Enum
 from types import MappingProxyType
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-__all__ = ["Deployment", "InvalidAddress", "RedisAddress", "parse_address"]
+__all__ = ["NAMED_BY", "Deployment", "InvalidAddress", "RedisAddress", "parse_address"]
+
+#: The setting to look at, for people who may have set none of this package's.
+NAMED_BY = "dispatch_redis_url (where that is not set: broker_url)"
 
 
 class InvalidAddress(ValueError):

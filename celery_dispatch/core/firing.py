@@ -64,7 +64,7 @@ _MILLISECOND = timedelta(milliseconds=1)
 
 _CONFLICT = (
     "another node runs a different definition of this entry under the same fingerprint. "
-    "Give each release its own dispatch_config_version, or unset it"
+    "Let all nodes run the same code; if you set dispatch_config_version, give each release its own"
 )
 
 

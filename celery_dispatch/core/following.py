@@ -37,7 +37,7 @@ _PAGE = 1_000  # changes in one look
 
 _UNREADABLE = (
     "the row that says whether all entries are paused cannot be read. "
-    "Run: celery dispatch pause --all, and when all may go on: celery dispatch resume --all"
+    "Run: celery -A <app> dispatch pause --all; when all may go on: celery -A <app> dispatch resume --all"
 )
 
 

@@ -301,7 +301,8 @@ class Node:
             logger.log(logging.WARNING if before.own else logging.INFO, "The pool has recovered")
         if view.deserted and not (before and before.deserted):
             logger.error(
-                "Nothing is fired: every node of config %s is drained. Run: celery dispatch undrain %s",
+                "Nothing is fired: every node of config %s is drained. Run: celery -A <app> dispatch "
+                "undrain %s",
                 me.config, me.node,
             )  # fmt: skip
         if before is not None and (before.role, before.own) == (view.role, view.own):
@@ -309,7 +310,8 @@ class Node:
         if view.role is Role.FOREIGN:
             logger.warning(
                 "Node %s stands by: the pool belongs to %s, and this node to %s. Give this app its own "
-                "dispatch_key_prefix; or, if it is to take the pool over, run: celery dispatch adopt",
+                "dispatch_key_prefix; or, if it is to take the pool over, run: celery -A <app> dispatch "
+                "adopt",
                 self._node, view.identity, me.app,
             )  # fmt: skip
         elif view.fence is None:

@@ -79,6 +79,7 @@ def errors_shown(as_json: bool) -> Iterator[None]:
 
     Meanwhile the log of this package is silent: what it would say is part of the answer.
     """
+    from celery_dispatch.address import NAMED_BY
     from celery_dispatch.errors import (
         ConfigError,
         EntryError,
@@ -107,7 +108,7 @@ def errors_shown(as_json: bool) -> Iterator[None]:
     except StoreRefused as error:
         _fail(as_json, USAGE, str(error), "Correct the settings or the rights in Redis.")
     except StoreUnavailable as error:
-        _fail(as_json, UNREACHABLE, str(error), "Is Redis running, and is dispatch_redis_url right?")
+        _fail(as_json, UNREACHABLE, str(error), f"Is Redis running, and does {NAMED_BY} name it?")
     except click.UsageError as error:
         if not as_json:
             raise

@@ -17,7 +17,10 @@ __all__ = ["ASK_REDIS", "DATE_ANEW", "ids", "in_state", "problems_of_life", "pro
 ASK_REDIS = " Whether Redis is well says: celery -A <app> dispatch doctor."
 
 #: Part of a cure: without that field, the config that most nodes run comes into force.
-DATE_ANEW = "let the next heartbeat put a config in force anew: redis-cli HDEL '{<prefix>}:pool' since."
+DATE_ANEW = (
+    "let the next heartbeat put a config in force anew: redis-cli HDEL '{celery-dispatch}:pool' since (in "
+    "the braces your dispatch_key_prefix, if you set one)."
+)
 
 _START = "Start a beat: celery -A <app> beat -S dispatch."
 

@@ -138,7 +138,8 @@ def _instead_of(
         return (
             f"Its row is no cursor ({damaged.reason}), and the app at hand has not the entry that is in "
             "force. Run this from the code and settings that the beats run; if no config has the entry, "
-            "remove the row: HDEL {<prefix>}:cursor <name>."
+            "remove the row: redis-cli HDEL '{celery-dispatch}:cursor' <name> (in the braces your "
+            "dispatch_key_prefix, if you set one)."
         )
     anchor = Cursor.anchor(entry.definition, fence.since, _who())
     return replace(anchor, due=due, revision=int(time.time()))

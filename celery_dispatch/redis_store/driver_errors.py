@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 from redis import exceptions
 
+from celery_dispatch.address import NAMED_BY
 from celery_dispatch.errors import StoreError, StoreRefused, StoreUnavailable
 
 __all__ = ["error_text", "is_outage", "leading_word", "translated"]
@@ -52,8 +53,8 @@ def _translation(error: Exception) -> StoreError:
     text = error_text(error)
     if isinstance(error, _LOGIN) or "unauthenticated" in text:  # a server that got no password
         return StoreRefused(
-            f"Redis refused the login ({text}). Check user and password in dispatch_redis_url, and for "
-            "Sentinels also in the sentinel_kwargs of dispatch_redis_options."
+            f"Redis refused the login ({text}). Check user and password in {NAMED_BY}; of Sentinels also "
+            "those in the sentinel_kwargs of its options."
         )
     if _is_distrust(error):
         return StoreRefused(f"The TLS verification of Redis failed ({text}). {_cure_of_distrust(text)}")
@@ -77,8 +78,8 @@ def _is_distrust(error: BaseException) -> bool:
 def _cure_of_distrust(text: str) -> str:
     if "mismatch" in text or "not valid for" in text:
         return (
-            "The certificate is for another host: name that one in dispatch_redis_url, or set "
-            "ssl_check_hostname to False in dispatch_redis_options."
+            f"The certificate is for another host: name that one in {NAMED_BY}, or set ssl_check_hostname to "
+            "False in dispatch_redis_options."
         )
     return "Name the file of the authority that signed it: ssl_ca_certs in dispatch_redis_options."
 
@@ -93,15 +94,15 @@ def _cure(text: str) -> str:
     if "NOPERM" in text or "The user executing the script" in text:
         return (
             "Give the Redis user its missing right, which ACL LOG on the server names: to read and write the "
-            "keys of dispatch_key_prefix and of the queues, to use the prefix's channel, and the commands of "
-            "hashes, sorted sets, lists, scripts and pub/sub."
+            "pool's keys ({celery-dispatch}:*, or your dispatch_key_prefix in the braces) and the queues, to "
+            "use the pool's channel, and the commands of hashes, sorted sets, lists, scripts and pub/sub."
         )
     if "WRONGTYPE" in text:
         return "Something else uses keys of that name: choose another dispatch_key_prefix, or delete them."
     if "DB index" in text:
-        return "The server has no database of that number: change it in dispatch_redis_url."
+        return f"The server has no database of that number: change it in {NAMED_BY}."
     if leading_word(text) in ("MOVED", "ASK"):
-        return "This server is part of a Cluster: write redis+cluster:// in dispatch_redis_url."
+        return "This server is part of a Cluster: set dispatch_redis_url to it, with redis+cluster://."
     if "cluster support disabled" in text:
         return "This server is no Cluster: write redis:// in dispatch_redis_url."
     return "celery-dispatch needs one Redis from 6.2 on, or Valkey, that runs Lua scripts."

@@ -178,6 +178,7 @@ def test_a_wrong_or_missing_password_is_refused_with_the_cure(url: str) -> None:
             client.get("key")
         client.close()
     assert "wrong@" not in str(caught.value)
+    assert "where that is not set: broker_url" in str(caught.value)
 
 
 def test_a_database_that_does_not_exist_is_refused_with_the_cure(server: Server) -> None:

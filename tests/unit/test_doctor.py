@@ -33,6 +33,7 @@ from celery_dispatch.manage.reports import (
     Severity,
     Sketch,
 )
+from celery_dispatch.manage.run_time import Told
 from celery_dispatch.testing import (
     ManualClock,
     MemoryIntents,
@@ -147,6 +148,19 @@ def test_server_that_is_well_or_will_not_say_is_left_alone(changes: Mapping[str,
     assert findings(server=replace(GOOD_SERVER, **changes)) == ()
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"server": replace(GOOD_SERVER, mode="sentinel")},
+        {"server": replace(GOOD_SERVER, role="slave")},
+        {"trouble": "no answer", "server": None, "pool": None},
+    ],
+)
+def test_who_has_not_set_the_url_is_told_which_setting_it_is(changes: Mapping[str, Any]) -> None:
+    (finding,) = findings(**changes)
+    assert "dispatch_redis_url (where that is not set: broker_url)" in finding.cure
+
+
 def test_a_single_replica_is_no_reason_to_refuse_writes_without_one() -> None:
     cures = [
         the_finding("asynchronous", server=replace(GOOD_SERVER, replicas=count)).cure for count in (1, 2)
@@ -218,7 +232,7 @@ def test_doctor_does_not_send_anybody_to_the_doctor() -> None:
 def test_config_that_begins_in_the_far_future_is_an_error_with_its_cure() -> None:
     finding = the_finding("comes into force in 365 d only", pool=pool(fence=Fence("v1", FAR)))
     assert (finding.area, finding.severity) == (Area.CONFIGS, ERROR)
-    assert "HDEL '{<prefix>}:pool' since" in finding.cure
+    assert "HDEL '{celery-dispatch}:pool' since" in finding.cure
     finding = the_finding("until then v1 stays in force", pool=pool(switch=Fence("v2", FAR)))
     assert finding.severity is ERROR
 
@@ -356,6 +370,16 @@ def test_a_pause_of_all_that_cannot_be_read_is_an_error_with_its_cure() -> None:
     assert not [each for each in examine(replace(HEALTHY, pool=silent)).findings if "more entry" in each.what]
 
 
+def test_what_is_shadowed_is_a_warning_that_says_how_to_end_it() -> None:
+    finding = the_finding("1 entry created at run time is shadowed", shadowed=("x",))
+    assert (finding.area, finding.severity, finding.evidence) == (Area.ENTRIES, WARNING, ("x",))
+    assert "dispatch remove <name>" in finding.cure
+    assert "under another name" in finding.cure
+    many = tuple(f"e{number}" for number in range(25))
+    assert the_finding("25 entries", shadowed=many).evidence[-1] == "and 15 more"
+    the_finding("1 entry created at run time will be shadowed", shadowed=("x",), config="v2")
+
+
 def test_skipped_occurrences_are_a_note() -> None:
     finding = the_finding(
         "1,234 occurrences were skipped", skipped=(("x", 1000), ("y", 234)), skipped_total=1234
@@ -465,6 +489,8 @@ def test_everything_is_read_into_one_snapshot() -> None:
         torn=Damaged("?", "not JSON"),
     )
     asked = consulted(store, "ahead", "skips", "torn")
+    told = Told(asked.sources.catalog, lambda name: None, frozenset({"skips"}))
+    asked = replace(asked, sources=replace(asked.sources, look=lambda config, names: told))
     asked.outbox.user_code.add("skips")  # type: ignore[attr-defined]
     snapshot = read_snapshot(asked)
     assert {entry.name: entry.state.value for entry in snapshot.wrong} == {
@@ -472,6 +498,7 @@ def test_everything_is_read_into_one_snapshot() -> None:
         "bad": "error",
         "torn": "damaged",
     }
+    assert snapshot.shadowed == ("skips",)
     assert (snapshot.skipped, snapshot.skipped_total) == ((("skips", 3),), 3)
     assert snapshot.facets == {"v1": {"entry:x": "v1"}}
     assert snapshot.routes is not None

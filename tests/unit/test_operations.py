@@ -614,8 +614,16 @@ def test_what_is_wrong_is_said_with_its_cure(made: Sources, severity: Severity, 
         ),
         (sources(members=(member("a-1", lease=-1),)), "No node is alive", "process of a-1 still run"),
         (sources(members=()), "No node is alive", "Start a beat"),
-        (sources(fence=Fence("cfg", ago(-86_400))), "comes into force", "HDEL '{<prefix>}:pool' since"),
-        (sources(members=(member("a-1"),), fence=None), "No node is steady", "HDEL '{<prefix>}:pool' since"),
+        (
+            sources(fence=Fence("cfg", ago(-86_400))),
+            "comes into force",
+            "HDEL '{celery-dispatch}:pool' since",
+        ),
+        (
+            sources(members=(member("a-1"),), fence=None),
+            "No node is steady",
+            "HDEL '{celery-dispatch}:pool' since",
+        ),
         (
             sources(members=(member("a-1"),), fence=None, recovery="r1"),
             "No node is steady",

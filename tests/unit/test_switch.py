@@ -263,7 +263,9 @@ def test_a_node_says_that_nothing_is_fired_since_all_are_drained(
     assert "drained" not in caplog.text
     world.kill("b")
     world.run(LEASE + 5)
-    assert caplog.text.count("every node of config v1 is drained. Run: celery dispatch undrain a") == 1
+    assert (
+        caplog.text.count("every node of config v1 is drained. Run: celery -A <app> dispatch undrain a") == 1
+    )
 
 
 def test_two_apps_on_one_prefix_never_mix(caplog: pytest.LogCaptureFixture) -> None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from datetime import timedelta
 
+from celery_dispatch.address import NAMED_BY
 from celery_dispatch.manage.doctor.findings import Area, Finding
 from celery_dispatch.manage.doctor.snapshot import Server, Snapshot
 from celery_dispatch.manage.reports import Severity
@@ -23,7 +24,7 @@ def check_redis(snapshot: Snapshot) -> Iterator[Finding]:
     if snapshot.trouble:
         yield _found(
             Severity.ERROR, "Redis cannot be read.", snapshot.trouble,
-            cure="Is Redis running, and are dispatch_redis_url and the rights of its user right?",
+            cure=f"Is Redis running, does {NAMED_BY} name it, and has its user the rights?",
         )  # fmt: skip
     server = snapshot.server
     if server is not None:
@@ -47,8 +48,8 @@ def _what_it_is(server: Server) -> Iterator[Finding]:
         )
     if server.mode == "sentinel":
         yield _found(
-            Severity.ERROR, "dispatch_redis_url names a Sentinel itself.", "redis_mode:sentinel",
-            cure="Write sentinel://host:26379, and master_name in dispatch_redis_options.",
+            Severity.ERROR, "The URL of the pool's Redis names a Sentinel itself.", "redis_mode:sentinel",
+            cure=f"Write sentinel://host:26379 in {NAMED_BY}, and master_name in its options.",
         )  # fmt: skip
     if server.mode == "cluster":
         yield _found(
@@ -59,8 +60,9 @@ def _what_it_is(server: Server) -> Iterator[Finding]:
         )
     if server.role == "slave":
         yield _found(
-            Severity.ERROR, "dispatch_redis_url leads to a replica, which takes no writes.", "role:slave",
-            cure="Name the master; or the Sentinels, sentinel://host:26379 with master_name in its options.",
+            Severity.ERROR, "The pool's Redis is a replica, which takes no writes.", "role:slave",
+            cure=f"Name the master in {NAMED_BY}; or the Sentinels, sentinel://host:26379 with master_name "
+            "in its options.",
         )  # fmt: skip
 
 
