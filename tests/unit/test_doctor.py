@@ -489,7 +489,7 @@ def test_everything_is_read_into_one_snapshot() -> None:
         torn=Damaged("?", "not JSON"),
     )
     asked = consulted(store, "ahead", "skips", "torn")
-    told = Told(asked.sources.catalog, lambda name: None, frozenset({"skips"}))
+    told = Told(asked.sources.catalog, lambda name: None, shadowed=frozenset({"skips"}))
     asked = replace(asked, sources=replace(asked.sources, look=lambda config, names: told))
     asked.outbox.user_code.add("skips")  # type: ignore[attr-defined]
     snapshot = read_snapshot(asked)
