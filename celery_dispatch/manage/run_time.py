@@ -11,7 +11,7 @@ from celery_dispatch.celery_bridge.definitions import Definitions
 from celery_dispatch.core.catalog import LiveCatalog
 from celery_dispatch.core.entry import Catalog
 from celery_dispatch.core.ports import Damaged, Rows
-from celery_dispatch.core.rows import ALL, Pause
+from celery_dispatch.core.rows import ALL, Pause, Row
 from celery_dispatch.errors import EntryError
 from celery_dispatch.manage.scanning import scanned
 from celery_dispatch.redis_store.codec import printable
