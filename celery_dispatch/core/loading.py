@@ -21,9 +21,11 @@ A cursor that is behind what this node knows is never taken over: the node becom
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
+from itertools import islice
+from operator import ne
 
 from celery_dispatch.core.alarms import Alarms
 from celery_dispatch.core.catalog import LiveCatalog
@@ -81,8 +83,7 @@ class Loading:
         self._clock = clock
         self._report = report
         self._entered = 0
-        self._by_slot: dict[int, set[str]] = {}
-        self._order: dict[str, int] = {}  # names in force
+        self._orders: dict[str, int] = {}  # of names in force: their place, times SLOTS, and their slot
         for name in catalog.config_names:
             self._enter(name)
         self._mine = bytes([OTHER]) * SLOTS
@@ -92,7 +93,7 @@ class Loading:
         self._damaged: set[str] = set()
         self._damaged_at = 0.0
         self._interval = interval.total_seconds()
-        self._round: list[str] = []  # what is still to be compared
+        self._round: Iterator[str] = iter(())  # what is still to be compared
         self._compare_at = 0.0
 
     @property
@@ -107,9 +108,10 @@ class Loading:
         must_read = renewed and view.in_force
         if renewed:
             self._opened = view.own if self._is_recent(view.own) else None
-        for slot, names in self._by_slot.items():
-            if again or view.mine[slot] != self._mine[slot]:
-                for name in names:
+        if again or view.mine != self._mine:
+            changed = bytes(map(ne, view.mine, self._mine))
+            for name, order in self._orders.items():
+                if again or changed[order % SLOTS]:
                     self._pending[name] = must_read or self._pending.get(name, False)
         for name in self._inherited:  # whose rank may be the one before
             self._pending.setdefault(name, False)
@@ -136,25 +138,27 @@ class Loading:
             item = self._timeline.get(name)
             if item is not None:
                 item.replaced = True
-            if name in self._catalog and name not in self._order:
+            if name in self._catalog and name not in self._orders:
                 self._enter(name)
-            elif name not in self._catalog and name in self._order:
-                self._by_slot[slot_of(name)].discard(name)
-                del self._order[name]
+            elif name not in self._catalog and name in self._orders:
+                del self._orders[name]
                 self._drop(name)
         self.look_at(names)
 
     def look_at(self, names: Iterable[str]) -> None:
         """Note that the cursors of these must be read, where they are or should be held."""
         for name in names:
-            if self._timeline.get(name) is not None or (
-                name in self._order and self._mine[slot_of(name)] != OTHER
-            ):
+            if self._timeline.get(name) is not None or self._rank(self._mine, name) != OTHER:
                 self._pending[name] = True
 
     def _enter(self, name: str) -> None:
-        self._by_slot.setdefault(slot_of(name), set()).add(name)
-        self._order[name] = self._entered = self._entered + 1
+        self._entered += SLOTS
+        self._orders[name] = self._entered + slot_of(name)
+
+    def _rank(self, mine: bytes, name: str) -> int:
+        """The rank that an entry has by those of all slots; ``OTHER`` where it is not in force."""
+        order = self._orders.get(name)
+        return OTHER if order is None else mine[order % SLOTS]
 
     def turn(self, view: View) -> bool:
         """Bring a slice of the noted entries in line with the view; whether that was the last of them.
@@ -178,8 +182,8 @@ class Loading:
         until = self._clock.monotonic() + _SLICE_SECONDS
         done, unread = [], []
         for name, must_read in self._pending.items():
-            rank, item = view.mine[slot_of(name)], self._timeline.get(name)
-            if rank == OTHER or name not in self._order:
+            rank, item = self._rank(view.mine, name), self._timeline.get(name)
+            if rank == OTHER:
                 self._drop(name)
                 done.append(name)
             elif item is not None and not must_read:
@@ -234,7 +238,7 @@ class Loading:
 
     def _is_left(self, name: str) -> bool:
         """Whether it is in force, and still to be looked at."""
-        return name in self._order and name in self._pending
+        return name in self._orders and name in self._pending
 
     def _give_up(self, name: str, reason: str) -> None:
         """Hold it not, and look at it again after a while."""
@@ -306,7 +310,7 @@ class Loading:
         item = self._item(name, stored, item)
         self._pending.pop(name, None)
         if item is not None:
-            item.cursor, item.rank, item.replaced = stored, view.mine[slot_of(name)], False
+            item.cursor, item.rank, item.replaced = stored, self._rank(view.mine, name), False
             self._alarms.reckon(item)
             self.ranks_changed = True
 
@@ -324,7 +328,7 @@ class Loading:
             return None
         self._report.well(name)
         polled = is_polled(entry.recurrence)
-        return Item(entry, cursor, OTHER, cursor.due, self._order[name], polled, row=row)
+        return Item(entry, cursor, OTHER, cursor.due, self._orders[name], polled, row=row)
 
     def _retry_damaged(self) -> None:
         if self._damaged and self._clock.monotonic() >= self._damaged_at:
@@ -337,9 +341,10 @@ class Loading:
         if self._clock.monotonic() < self._compare_at:
             return
         self._compare_at = self._clock.monotonic() + self._interval
-        if not self._round:
-            self._round = [item.entry.name for item in self._timeline]
-        names, self._round = self._round[:_SLICE], self._round[_SLICE:]
+        names = list(islice(self._round, _SLICE))
+        if not names:
+            self._round = iter([item.entry.name for item in self._timeline])
+            names = list(islice(self._round, _SLICE))
         for name, stored in zip(names, self._ledger.read(names) if names else []):
             item = self._timeline.get(name)
             if item is not None and item.attempt is None and stored != item.cursor:
