@@ -177,6 +177,22 @@ def test_everything_is_paused_and_resumed(place: Place) -> None:
         assert schedules.paused_all is None
 
 
+def test_that_nobody_can_read_whether_everything_is_paused_is_said_with_its_cure(place: Place) -> None:
+    place.json("pause", "--all")
+    client = redis.Redis.from_url(place.app.conf.broker_url)
+    client.hset(Keys("celery-dispatch").entries, "", "nonsense")
+    client.close()
+    said = "Whether everything is paused cannot be read (damaged"
+    (problem,) = [each for each in place.json("status", code=1)["problems"] if each["what"].startswith(said)]
+    assert (problem["severity"], "pause --all" in problem["cure"]) == ("error", True)
+    found = place.run("doctor").output
+    assert said in found and "no node would have written" not in found
+    assert [each["name"] for each in place.json("list")["schedules"]] == ["fixed"]
+    place.json("pause", "--all")
+    place.json("resume", "--all")
+    assert said not in place.run("status").output
+
+
 def test_what_does_not_exist_yet_is_previewed(place: Place) -> None:
     preview = place.json("preview", "--cron", "0 3 * * *", "--timezone", "Europe/Paris", "-n", "2")
     assert [each["due"][11:] for each in preview["occurrences"]] == ["02:00:00.000Z"] * 2 or [
