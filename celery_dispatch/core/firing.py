@@ -158,7 +158,8 @@ class Firing:
     def _next_waiting(self, now: datetime) -> bool:
         """Whether something is waiting to be prepared; what is due and still open waits."""
         while not self._waiting and not self.suspicious:
-            items = self._timeline.pop_due(now, self._batch_size)
+            # The clock may have gone back a little since the pass began: what was armed by it comes later.
+            items = self._timeline.pop_due(min(now, self._clock.now()), self._batch_size)
             if not items:
                 break
             self._open.update(dict.fromkeys(items))

@@ -172,3 +172,35 @@ def test_late_entries_are_asked_for_only_where_another_node_is_met(world: World,
     beat.node.turn()
     assert ("read" in log[: log.index("reckon")]) is met
     assert world.doubled() == []
+
+
+class Hourly:
+    """A polled schedule that is due an hour after it last ran."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def poll(self, last: datetime, now: datetime) -> tuple[bool, timedelta]:
+        self.asked += 1
+        if self.asked > 50:
+            raise KeyboardInterrupt("asked without end")
+        wait = last + timedelta(hours=1) - now
+        return wait <= timedelta(0), wait
+
+
+def test_a_clock_that_goes_back_within_a_pass_does_not_keep_it_busy(world: World) -> None:
+    """As it does by some milliseconds when a heartbeat brings a better reading of Redis's time."""
+    beat = world.start("a", catalog(entry("asked", Hourly())))
+    world.run(3)
+    (item,) = beat.node._timeline
+    passed = item.due + timedelta(milliseconds=5)
+    clock, asked = beat.node._clock, []
+
+    def now() -> datetime:
+        asked.append(True)
+        return passed if len(asked) == 1 else item.due - timedelta(milliseconds=1)
+
+    beat.node._timeline.arm(item, item.due)
+    clock.now = now  # type: ignore[method-assign]
+    beat.node._firing.fire()
+    assert not beat.outbox.rendered
