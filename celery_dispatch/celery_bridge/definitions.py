@@ -115,11 +115,12 @@ class Definitions:
         if after is not None:
             _check_future(entry, after)
         payload: Any = entry.payload
+        asked = dict(item).get("dispatch")
         parts = {
             "args": list(payload.args or ()),
             "kwargs": payload.kwargs,
             "options": payload.options,
-            "dispatch": entry.asked,
+            "dispatch": {} if asked is None else policies_of(asked, self._config).document(),
         }
         schedule = to_json(payload.schedule, codecs=self._config.schedule_codecs)
         document: dict[str, object] = {"task": payload.task, "schedule": schedule}

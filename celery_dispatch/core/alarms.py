@@ -28,7 +28,7 @@ __all__ = ["Alarms", "words"]
 logger = logging.getLogger(__name__)
 
 _LONGEST_BACKOFF = 60.0  # seconds
-_LAST_OF_THE_OLD = 1.2  # handovers after a switch, or a recovery, until the old config's standbys are done
+_LAST_OF_THE_OLD = 1.2  # handovers after a switch, or an outage, until the old config's standbys are done
 
 
 def words(error: Exception) -> str:
@@ -44,21 +44,21 @@ class Alarms:
     ) -> None:
         self.until: datetime | None = None
         self._fence: Fence | None = None
-        self._reopened_at: datetime | None = None
+        self._opened: datetime | None = None
         self._stale: set[str] = set()
         self._timeline = timeline
         self._clock = clock
         self._report = report
         self._patience = patience
 
-    def under(self, fence: Fence, *, until: datetime | None) -> None:
-        """Claim under ``fence`` from now on, and only what is due before ``until``."""
-        self._fence, self.until = fence, until
+    def under(self, fence: Fence, *, until: datetime | None, opened: datetime) -> None:
+        """Claim under ``fence`` from now on, and only what is due before ``until``.
 
-    def reopen(self) -> None:
-        """The pool has recovered: the old config's nodes have their time before the others once more."""
-        self._reopened_at = self._clock.now()
-        for item in self._timeline:
+        From ``opened`` on all nodes of the config before it can claim: what it changed is theirs first.
+        """
+        again = fence == self._fence and opened != self._opened
+        self._fence, self.until, self._opened = fence, until, opened
+        for item in self._timeline if again else ():
             if item.cursor.definition != item.entry.definition:
                 self.ring(item)
 
@@ -119,7 +119,7 @@ class Alarms:
         alarm = item.fires_at + self._patience.handover if helps else item.fires_at
         if item.cursor.definition != item.entry.definition:
             # After the first claim under the new definition nothing can be claimed under the old one.
-            opened = max(self.fence.since, self._reopened_at or self.fence.since)
+            opened = self._opened or self.fence.since
             alarm = max(alarm, opened + _LAST_OF_THE_OLD * self._patience.handover)
         now = self._clock.now()
         if alarm + self._patience.handover < now:

@@ -42,7 +42,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from celery_dispatch.core.alarms import Alarms
 from celery_dispatch.core.catalog import LiveCatalog
@@ -100,6 +100,7 @@ class Node:
     ) -> None:
         self._membership = membership
         self._node = membership.identity.node
+        self._interval = timing.interval
         self._clock = clock
         self._outbox = outbox
         self._report = report
@@ -165,6 +166,9 @@ class Node:
         self._view: View | None = None
         self._merged = ""  # the last recovery that this node was done with
         self._resume_at = 0.0
+        self._turned_at = clock.monotonic()
+        self._was_away = False  # for a while it could not claim, or slept
+        self._back_at: datetime | None = None
         self._gathers = False  # something was just fired; what comes next may go together
         for name, reason in catalog.broken.items():
             report.error(name, reason)
@@ -178,14 +182,17 @@ class Node:
 
         Raises ``StoreRefused`` if Redis refused this node before it ever was in the pool.
         """
+        now = self._clock.monotonic()
+        self._was_away |= now - self._turned_at > 2 * self._interval.total_seconds()
+        self._turned_at = now
         self._membership.turned()
-        self._report.turned(self._clock.monotonic())
+        self._report.turned(now)
         view = self._membership.view
         if view is None:
             if self._membership.refused is not None:
                 raise self._membership.refused
             return _LONGEST_WAIT
-        pause = self._resume_at - self._clock.monotonic()
+        pause = self._resume_at - now
         if pause > 0:
             return min(pause, _LONGEST_WAIT)
         try:
@@ -207,6 +214,8 @@ class Node:
     def _work(self, view: View) -> None:
         """One pass while all is well with the pool."""
         self._reach_broker()
+        if self._was_away and view.own is not None:
+            self._come_back(view, view.own)
         if view.role is not Role.FOREIGN:
             self._loading.changed(self._following.turn())
         if view.own is not None and self._following.sound:
@@ -215,8 +224,8 @@ class Node:
             self._loaded(view)
         if self._firing.suspicious or self._loading.suspicious or self._following.suspicious:
             self._suspect()
-        elif view.in_force and view.mine[0] == OWNER and self._membership.state is MemberState.STEADY:
-            self._sweep()
+        elif view.mine[0] == OWNER and self._membership.state is MemberState.STEADY:
+            self._sweep(view)
 
     def _fire(self, view: View) -> None:
         if not self._catalog.is_halted:  # what was claimed before waits
@@ -239,8 +248,10 @@ class Node:
             self._membership.ready()
             self._look_again()
 
-    def _sweep(self) -> None:
+    def _sweep(self, view: View) -> None:
         """Bring cursors in line with the config in force, and say so when all are: a vote may wait for it."""
+        if not view.in_force or view.before is not None:
+            return
         if self._sweeper.turn(self._alarms.fence, self._merged):
             self._membership.swept(self._alarms.fence.since)
             self._look_again()
@@ -281,16 +292,27 @@ class Node:
             return
         before, self._view = self._view, view
         if view.own is not None:
-            self._alarms.under(view.own, until=view.until)
+            self._alarms.under(view.own, until=view.until, opened=self._opened(view, view.own))
             if before is not None and before.recovery and not view.recovery:
                 self._following.look()  # cursors may stand under older rows again
-                self._alarms.reopen()
         self._loading.note(before, view)
         if view.own is not None:
             self._loading.inherit(view)
             self._loading.re_rank(view)
         self._delivery.look()
         self._say(before, view)
+
+    def _come_back(self, view: View, own: Fence) -> None:
+        """Others may have been away as well, and those of the config before have something to catch up."""
+        self._was_away, self._back_at = False, self._clock.now()
+        self._alarms.under(own, until=view.until, opened=self._opened(view, own))
+
+    def _opened(self, view: View, own: Fence) -> datetime:
+        """Since when the nodes of the config before can claim, as far as is known."""
+        if not view.in_force:
+            return own.since
+        heard_of = view.reopened and view.reopened + self._interval  # by all of them, with a heartbeat
+        return max(own.since, self._back_at or own.since, heard_of or own.since)
 
     def _say(self, before: View | None, view: View) -> None:
         """Log what changed for this node."""
@@ -345,6 +367,7 @@ class Node:
         self._report.count_error(ErrorKind.BROKER if self._report.broker_outage else ErrorKind.STORE)
         self._report.outage = str(error)
         self._resume_at = self._clock.monotonic() + _OUTAGE_WAIT
+        self._was_away = True
 
     def _recovered(self) -> None:
         if self._report.outage is not None:

@@ -96,8 +96,9 @@ class View:
     ``fence`` is what the pool has in force (``None``: nothing yet), ``own`` the one that this node claims
     under (``None``: it fires nothing).  What is due from ``until`` on belongs to the next config, and the
     intents of what was due before ``due_from`` to live nodes of the one before: they alone may be able to
-    make its messages.  ``mine`` is this node's rank in each of the ``SLOTS`` slots; all ``OTHER`` where it
-    fires nothing.  ``gone`` are the nodes that have left the ring since ``ranks`` were computed.
+    make its messages.  What was due under ``before`` may still be claimed; until ``reopened`` nobody could.
+    ``mine`` is this node's rank in each of the ``SLOTS`` slots; all ``OTHER`` where it fires nothing.
+    ``gone`` are the nodes that have left the ring since ``ranks`` were computed.
     """
 
     fence: Fence | None
@@ -111,6 +112,8 @@ class View:
     ranks: Ranks
     mine: bytes
     gone: frozenset[str] = frozenset()
+    before: Fence | None = None
+    reopened: datetime | None = None
 
     @property
     def in_force(self) -> bool:
@@ -269,7 +272,8 @@ class Membership:
 
     def _take(self, pulse: Pulse) -> bool:
         """Whether the pulse brings a new view."""
-        said = (pulse.epoch, pulse.fence, pulse.before, pulse.identity, pulse.recovery)
+        configs = (pulse.fence, pulse.before, pulse.reopened)
+        said = (pulse.epoch, *configs, pulse.identity, pulse.recovery)
         if pulse.members is None and said == self._last and not self.unsettled:
             return False
         if pulse.members is not None:
@@ -307,6 +311,8 @@ class Membership:
             ranks=ranks,
             mine=self._mine,
             gone=frozenset(self._hosts.keys() - hosts.keys()),
+            before=pulse.before,
+            reopened=pulse.reopened,
         )
 
     def _reckon(self, hosts: Mapping[str, str], own: Fence | None) -> Ranks:

@@ -113,8 +113,9 @@ class Pulse:
     ``epoch`` is opaque: compare for inequality, never for order.  ``members`` is ``None`` where the epoch is
     the one that the caller said it knows.  ``fence`` is the config in force, or about to be: its ``since``
     may lie ahead.  It is ``None`` while a pool without any is recovering.  ``before`` is the config that was
-    in force until then, as long as what was due under it may still be claimed.  ``identity`` is the app and
-    broker that this pool belongs to.  ``recovery`` names the recovery under way, empty for none.
+    in force until then, as long as what was due under it may still be claimed, and ``reopened`` the last
+    instant at which nobody could claim that.  ``identity`` is the app and broker that this pool belongs to.
+    ``recovery`` names the recovery under way, empty for none.
     """
 
     now: datetime
@@ -124,6 +125,7 @@ class Pulse:
     identity: str
     recovery: str
     members: tuple[Member, ...] | None
+    reopened: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +167,8 @@ class Pool(Protocol):
         in force, else that of the longest-lived node.  Another one that has led for two heartbeats comes into
         force at now + heartbeat + handover; what was due before then stays claimable under the old one for a
         lease, and no further vote switches before that is over and a node has said that the cursors are
-        swept (two leases at most).
+        swept (two leases at most).  Time in which nobody could claim does not count for that lease: while the
+        pool recovers, after a silence of it for two heartbeats, while all nodes of the old one are cut off.
         If no live node runs the one in force, the leader comes into force at once.
 
         *Recovery.*  Begins where the server is not the one that the pool was last seen on, the pool is gone,
@@ -173,7 +176,7 @@ class Pool(Protocol):
         last seen, has merged (where no pool was left: and two heartbeats have passed), after a lease at most.
         Meanwhile nothing can be claimed and nothing is switched.  A pool that knows no config, or an older
         one, takes the newest that a node remembers, with the one before it, and that node's identity; where
-        none remembers one, the vote decides at its end.
+        none remembers one, the vote decides at its end.  What a node knows to be over is not claimable again.
         """
         ...
 

@@ -1,7 +1,7 @@
 """Bringing the cursors in line with the config in force, once nothing of the one before can be claimed.
 
-One node does it, the owner of slot 0, a page a turn, from a lease after each switch on, again after a
-recovery, and then once an hour:
+One node does it, the owner of slot 0, a page a turn: when what was due before a switch is claimable no more,
+which is a lease after it at the earliest; again after a recovery, and then once an hour:
 
 * the cursor of an entry that left is *buried*: the tombstone keeps its counts and its place, so that an
   entry that comes back within the grace goes on; after the grace it is removed, and the entry starts anew;

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import TextIO
 
@@ -141,6 +140,6 @@ def restore(ctx: click.Context, path: Path, dry_run: bool, from_now: bool, as_js
             restored,
             as_json=as_json,
             document=render_changes.restored_document,
-            view=partial(render_changes.restored_view, dry_run=dry_run),
+            view=render_changes.restored_view,
         )
         ctx.exit(WRONG if any(each.error for each in restored) else 0)

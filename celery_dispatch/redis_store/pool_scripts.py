@@ -46,7 +46,7 @@ class PoolScripts:
         """Renew the lease of ``beat.node``."""
         if known_epoch is None:  # so that the goodbye, which others wait for, needs no second try
             self._client.script_load(self._scripts["leave"].script)
-        _, micros, epoch, config, since, before, before_since, identity, recovery, listed = self._run(
+        _, micros, epoch, config, since, before, before_since, reopened, identity, *rest = self._run(
             "heartbeat",
             *(beat.node, max(1, beat.lease // _MS), beat.interval // _MS, beat.handover // _MS),
             *(known_epoch or "", beat.host, beat.config, beat.identity, beat.state.value, encode_info(beat)),
@@ -57,11 +57,13 @@ class PoolScripts:
             int(beat.draining),
             to_ms(beat.swept) if beat.swept else "",
         )
+        recovery, listed = rest
         return Pulse(
             now=from_micros(int(micros)),
             epoch=epoch,
             fence=fence_of(config, since),
             before=fence_of(before, before_since),
+            reopened=from_ms(int(reopened)) if reopened else None,
             identity=printable(identity),
             recovery=recovery,
             members=None if listed is None else members_of(listed),

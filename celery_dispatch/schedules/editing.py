@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from secrets import token_hex
 
@@ -81,10 +82,12 @@ class Editing:
 
 def change_of(found: Found, now: datetime) -> Change:
     """A change of what is stored that leaves what it says; ``replace`` what is to be said."""
-    row, token = found.row, token_hex(8)
+    row = found.row
     if isinstance(row, Row):
-        return Change(found.name, row, token, row.created, now, row.definition, row.pause)
-    return Change(found.name, row, token, now, now, before=_carried(found))
+        kept = Change(found.name, row, "", row.created, now, row.definition, row.pause)
+    else:
+        kept = Change(found.name, row, "", now, now, before=_carried(found))
+    return replace(kept, token=token_hex(8))
 
 
 def _carried(found: Found) -> str:

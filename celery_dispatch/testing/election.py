@@ -73,6 +73,7 @@ class Election:
             store.before = fence
         store.fence = Fence(config, max(since, fence.since + _MS) if fence else since)
         store.before_until = store.fence.since + self._lease if store.before else None
+        store.reopened = None
         store.challenger, store.challenger_at = "", None
 
     def _is_over(self, fence: Fence) -> bool:

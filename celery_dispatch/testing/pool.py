@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from celery_dispatch.core.entry import Fence
 from celery_dispatch.core.ports import Heartbeat, Member, MemberState, PoolState, Pulse
@@ -23,11 +23,13 @@ class MemoryPool(MemoryPort):
         with store.operation(self) as now:
             if _Heartbeat(store, beat, now).settle():
                 store.changed()
+            before = _claimable_before(store, now)
             return Pulse(
                 now=store.now(),
                 epoch=store.epoch,
                 fence=store.fence,
-                before=_claimable_before(store, now),
+                before=before,
+                reopened=store.reopened if before else None,
                 identity=store.identity,
                 recovery=store.recovery,
                 members=_members(store) if store.epoch != known_epoch else None,
@@ -119,6 +121,7 @@ class _Heartbeat:
         store.identity = store.identity or self._beat.identity
         self._look_at_clock()
         changed |= self._begin_recovery()
+        self._keep_open()
         changed |= self._renew()
         changed |= self._recover()
         may_trim = not store.recovery and (store.no_trim_until is None or store.no_trim_until <= self._now)
@@ -136,6 +139,10 @@ class _Heartbeat:
         last = store.beat_at or self._now
         went_back = last - self._now > CLOCK_TOLERANCE
         if went_back:
+            if store.before_until is not None and store.fence is not None:
+                longest = max(self._now, store.fence.since) + self._beat.lease
+                store.before_until = min(store.before_until, longest)
+            store.reopened = store.reopened and self._now
             for node, member in store.members.items():
                 store.members[node] = replace(member, lease_end=min(member.lease_end, limit))
         if went_back or self._now - last > self._beat.lease:
@@ -155,6 +162,21 @@ class _Heartbeat:
         store.recovery_until = now + self._beat.lease
         store.challenger, store.challenger_at = "", None
         return True
+
+    def _keep_open(self) -> None:
+        """Time in which nobody could claim what was due before the switch does not count for it."""
+        store, now, last = self._store, self._now, self._store.beat_at
+        if store.fence is None or last is None or store.before_until is None or store.before_until <= last:
+            return
+        idle = now - max(last, store.fence.since)
+        silent = now - last > 2 * self._beat.interval
+        if idle > timedelta(0) and (store.recovery or silent or self._are_cut_off()):
+            store.before_until, store.reopened = store.before_until + idle, now
+
+    def _are_cut_off(self) -> bool:
+        before = self._store.before
+        left = {m.state for m in self._election.own() if before is not None and m.config == before.config}
+        return left == {MemberState.CUT_OFF}
 
     def _renew(self) -> bool:
         store, beat = self._store, self._beat
@@ -201,12 +223,18 @@ class _Heartbeat:
         store, beat, remembered = self._store, self._beat, self._beat.remembered
         if remembered is None:
             return False
-        if store.fence is not None and remembered.since <= store.fence.since:
+        if store.fence is not None and remembered.since < store.fence.since:
             return False
+        if store.fence is not None and remembered.since == store.fence.since:
+            over = remembered == store.fence and not beat.remembered_before
+            over = over and _claimable_before(store, self._now) is not None
+            store.before_until = self._now if over else store.before_until
+            return over
         store.identity, store.identity_at = beat.identity, self._now
         self._election.put_in_force(remembered.config, remembered.since)
-        store.before = beat.remembered_before
-        store.before_until = store.fence.since + beat.lease if store.fence and store.before else None
+        store.before, store.before_until = beat.remembered_before, None
+        if store.before is not None and store.fence is not None:
+            store.before_until, store.reopened = max(store.fence.since, self._now) + beat.lease, self._now
         return True
 
     def _trim(self) -> bool:

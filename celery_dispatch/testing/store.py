@@ -71,6 +71,7 @@ class MemoryStore:
         self.fence: Fence | None = None
         self.before: Fence | None = None
         self.before_until: datetime | None = None
+        self.reopened: datetime | None = None
         self.swept: datetime | None = None
         self.challenger = ""
         self.challenger_at: datetime | None = None

@@ -44,8 +44,8 @@ HANDOVER = timedelta(seconds=0.5)
 
 #: The fields of the pool that are instants.
 INSTANTS = (
-    *("identity_at", "since", "before_since", "before_until", "swept", "challenger_at", "vote_at"),
-    "beat_at",
+    *("identity_at", "since", "before_since", "before_until", "reopened", "swept", "challenger_at"),
+    *("vote_at", "beat_at"),
     *("no_trim_until", "recovery_from", "recovery_until"),
 )
 

@@ -26,6 +26,7 @@ __all__ = [
     "canary",
     "deploy",
     "deploy_asleep",
+    "deploy_over_an_outage",
     "neighbour",
     "next_release",
     "recreate",
@@ -74,6 +75,31 @@ def deploy_asleep(stage: Stage) -> None:
     stage.cluster.wait_for_state("node-3", "steady")
     _stand_by(stage, ["node-3"], of="config", ours=fresh)
     leave(stage, ["node-3"])
+
+
+def deploy_over_an_outage(stage: Stage) -> None:
+    """Redis stands still from just before a switch until more than a lease after it."""
+    handover(stage)
+    stage.switches += 1
+    fresh = [f"new-{number}" for number in range(1, 5)]
+    for name in fresh:
+        stage.cluster.beat(name, release=next_release(stage.cluster.release))
+    wait_until(lambda: len(stage.seen.found) == 2, 60, why=lambda: f"a switch\n{stage.cluster.logs()}")
+    ahead = stage.seen.found[1].since - stage.now()
+    if ahead < 0:
+        stage.complaints.append(f"the switch was written {-ahead} ms too late")
+    time.sleep(max(0.0, ahead / 1000 - 0.6))
+    began = time.monotonic()
+    stage.ground.server.pause()
+    stage.note("Redis stands still (SIGSTOP), just before the switch")
+    stage.run_on(1.5 * stage.lease)
+    stage.ground.server.resume()
+    stage.bound = (time.monotonic() - began) * 1000 + 5000  # the new config leaves the old one its time
+    stage.note("Redis goes on")
+    stage.wait_for_server()
+    stage.cluster.wait_for_nodes(stage.nodes + len(fresh))
+    stage.run_on(1.2 * stage.lease)
+    leave(stage, [name for name in stage.cluster.beats if name.startswith("node")])
 
 
 def next_release(release: Release) -> Release:

@@ -150,6 +150,13 @@ _CONFIGS = (
         entries=config_faults.DEPLOYED,
     ),
     Fault(
+        "deploy-outage",
+        "Redis away over a switch",
+        config_faults.deploy_over_an_outage,
+        queues=("celery", config_faults.NEW_QUEUE),
+        entries=config_faults.DEPLOYED,
+    ),
+    Fault(
         "recreate",
         "all replaced at once, and back",
         config_faults.recreate,

@@ -521,7 +521,7 @@ def test_an_entry_that_left_is_buried_and_goes_on_if_it_returns_in_time(world: W
 
 def test_an_entry_that_stays_away_is_forgotten(world: World) -> None:
     world.start("a", catalog(entry("stays"), fingerprint="v1"))
-    world.run(1)
+    world.run(LEASE + 1)
     assert world.store.fence is not None
     gone = Cursor(START - 2 * GRACE, "", START - 2 * GRACE, revision=3, fired=7)
     world.store.cursors["gone"] = gone

@@ -423,3 +423,101 @@ def test_a_rollback_waits_for_the_sweep_though_the_node_that_sweeps_sleeps_throu
     back = switched(world)
     assert not [due for due in dues(world, "leaves") if at <= due < back]
     assert dues(world, "leaves")[-1] > world.seconds() - 1.2
+
+
+# --- an outage over the switch ------------------------------------------------------------------------------
+
+
+def nothing_is_lost_at(world: World, at: float) -> None:
+    """Each occurrence belongs to one config, and was fired once."""
+    assert switched(world) == at
+    assert world.doubled() == []
+    stays = [due for due in dues(world, "stays") if due < at]
+    assert len(stays) > 12
+    for name in ("changes", "leaves"):
+        assert [due for due in dues(world, name) if due < at] == stays
+    assert world.missing(["stays"], world.seconds() - HANDOVER - 0.2) == []
+    later = [due for due in dues(world, "changes") if due >= at]
+    assert {round(b - a, 3) for a, b in itertools.pairwise(later)} == {0.5}
+    assert later[0] < at + 0.5
+
+
+def before_a_switch(world: World, *, same_store: bool = True) -> float:
+    """Three nodes of the old config and four of the new one; the switch is announced: its instant."""
+    for name in "abc":
+        world.start(name, old()).outbox.same_store = same_store
+    world.run(12)
+    for name in "defg":
+        world.start(name, new()).outbox.same_store = same_store
+    return announce(world)
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+@pytest.mark.parametrize("early", [0.3, 1.7])
+def test_an_outage_of_redis_from_before_a_switch_until_a_lease_after_it_costs_nothing(
+    world: World, restarts: bool, early: float
+) -> None:
+    at = before_a_switch(world)
+    world.run(at - early - world.seconds())
+    world.store.available = False
+    world.run(LEASE + 6)
+    if restarts:
+        world.store.restart()
+    world.store.available = True
+    world.run(2 * LEASE)
+    nothing_is_lost_at(world, at)
+
+
+def test_nodes_of_the_new_config_that_slept_through_an_outage_leave_the_old_one_its_time(
+    world: World,
+) -> None:
+    at = before_a_switch(world)
+    world.run(at - 1.2 - world.seconds())
+    world.store.available = False
+    for name in "defg":
+        world.beats[name].paused = True
+    world.run(LEASE + 6)
+    world.store.available = True
+    for name in "gfedcba":  # the new ones are quicker
+        beat = world.beats[name] = world.beats.pop(name)
+        beat.paused, beat.next_beat = False, world.clock.monotonic() + 0.3
+    world.run(2 * LEASE)
+    nothing_is_lost_at(world, at)
+
+
+def test_an_outage_of_another_broker_over_a_switch_costs_nothing(world: World) -> None:
+    at = before_a_switch(world, same_store=False)
+    world.run(at - 1.2 - world.seconds())
+    world.store.broker_available = False
+    world.run(LEASE + 8)
+    world.store.broker_available = True
+    world.run(2 * LEASE)
+    nothing_is_lost_at(world, at)
+
+
+def test_a_recovery_over_a_switch_costs_nothing(world: World) -> None:
+    """It takes a lease, for it waits for a node that is dead."""
+    at = before_a_switch(world)
+    world.run(at - 0.7 - world.seconds())
+    world.kill("g")
+    world.store.restart()
+    world.run(LEASE + 6)
+    assert not world.store.recovery
+    world.run(2 * LEASE)
+    nothing_is_lost_at(world, at)
+
+
+def test_cursors_are_not_swept_as_long_as_the_config_before_may_claim(world: World) -> None:
+    at = before_a_switch(world)
+    world.run(at + 3 - world.seconds())
+    world.store.available = False
+    world.run(LEASE)
+    world.store.available = True
+    world.run(LEASE - 4)
+    leaving = world.store.cursors["leaves"]
+    assert isinstance(leaving, Cursor)
+    assert not leaving.is_tombstone
+    world.run(7)
+    buried = world.store.cursors["leaves"]
+    assert isinstance(buried, Cursor)
+    assert buried.is_tombstone

@@ -11,8 +11,8 @@ ARGV    1 channel to wake the others on   2 schema version
         17 name of the recovery that the node has merged, '' for none   18 '1' if it is suspicious, else '0'
         19 '1' if the node was draining when it last looked, else '0'; for where its row is gone
         20 since when (ms) the config is in force that the node has swept the cursors for, '' for none
-Result  {'ok', now in µs, epoch, config in force, since in ms, config before it, since in ms, identity, name
-         of the recovery under way, members or false}; '' for none
+Result  {'ok', now in µs, epoch, config in force, since in ms, config before it, since in ms, reopened in ms,
+         identity, name of the recovery under way, members or false}; '' for none
         members: {node id, end of lease in ms, row, ...}; false if the caller knows this epoch
         {'newer', schema} or {'older', schema} and nothing written, if the pool has another schema; an older
         one only as long as one of its nodes may be alive
@@ -24,8 +24,9 @@ The fields of `pool`; '' or absent is none, instants are whole ms since 1970 by 
   config, since    the config in force from `since` on, which may lie ahead; `since` only grows
   before_config, before_since, before_until
                    the config in force until `since`; what was due in its time is claimable until
-                   before_until = since + lease.  A switch that is replaced before it took place leaves no
-                   trace here: the one before it stays.
+                   before_until, for a lease in which somebody could claim it (see `keep_open`).  A switch
+                   that is replaced before it took place leaves no trace here: the one before it stays.
+  reopened         the last instant at which nobody could claim that, though it was not over
   challenger, challenger_at
                    a config that leads the vote without being in force, and since when it has led
   swept            the `since` that the cursors were last swept for
@@ -73,12 +74,38 @@ local function look_at_clock()
     redis.call('ZADD', nodes, text(now + lease), id)
   end
   if went_back then
-    it.vote_at = nil
+    it.vote_at, it.reopened = nil, it.reopened and now
+    it.before_until = it.before_until and math.min(it.before_until, math.max(now, it.since or 0) + lease)
   end
   if went_back or (it.beat_at and now - it.beat_at > lease) then
     it.no_trim_until = now + lease
   elseif it.no_trim_until then
     it.no_trim_until = math.min(it.no_trim_until, now + lease)
+  end
+end
+
+-- Whether nodes are left that run the config before the one in force, and none of them reaches the broker.
+local function are_cut_off()
+  local left, cut_off = 0, 0
+  for _, member in ipairs(own(sound_members())) do
+    if member.config == it.before_config then
+      left = left + 1
+      cut_off = cut_off + (member.state == 'cut_off' and 1 or 0)
+    end
+  end
+  return left > 0 and left == cut_off
+end
+
+-- What was due before the last switch is claimable for a lease.  Time in which nobody could claim it does not
+-- count: while the pool recovers, after a silence of all of it, and while the broker is out of reach.  It is
+-- reckoned up with every heartbeat, so that one that is never sent is part of the next one's.
+local function keep_open()
+  if not (it.since and it.beat_at and it.before_until and it.before_until > it.beat_at) then
+    return
+  end
+  local idle = now - math.max(it.beat_at, it.since)
+  if idle > 0 and (it.recovery or now - it.beat_at > 2 * interval or are_cut_off()) then
+    it.before_until, it.reopened = it.before_until + idle, now
   end
 end
 
@@ -136,15 +163,20 @@ end
 -- What is left of the config in force where Redis lost it, or came back with an older one.  Who remembers one
 -- was of this pool, so the pool is that of its app again, whoever else came first.
 local function recall()
-  local config, since = ARGV[13], instant(ARGV[14])
-  if config == '' or not since or (it.config and since <= it.since) then
+  local config, since, before_since = ARGV[13], instant(ARGV[14]), instant(ARGV[16])
+  if config == '' or not since or (it.config and since < it.since) then
     return false
+  end
+  if since == it.since then -- what is stored is of a time when what was due before it was not over
+    local over = config == it.config and not before_since and (it.before_until or 0) > now
+    it.before_until = over and now or it.before_until
+    return over
   end
   it.identity, it.identity_at = me.identity, now
   put_in_force(config, since, lease)
-  local before, before_since = ARGV[15], instant(ARGV[16])
-  it.before_config, it.before_since = before_since and before, before_since
-  it.before_until = before_since and it.since + lease
+  it.before_config, it.before_since = before_since and ARGV[15], before_since
+  it.before_until = before_since and math.max(it.since, now) + lease
+  it.reopened = before_since and now
   return true
 end
 
@@ -181,8 +213,8 @@ local function settle_identity(may_trim)
   return true
 end
 
--- When the last switch is over: what was due before it stays claimable for a lease, and then the cursors are
--- swept, which takes two leases at most; unless it never began.
+-- When the last switch is over: what was due before it is claimable no more, and the cursors are swept since,
+-- which takes two leases at most; unless it never began.
 local function over_at()
   if now < it.since or not it.before_until then
     return 0
@@ -242,6 +274,7 @@ if needs_recovery() then
   begin_recovery(it.beat_at or 0)
   changed = true
 end
+keep_open()
 changed = renew() or changed
 if it.recovery then
   changed = recover() or changed
@@ -273,5 +306,5 @@ local before = it.before_config and it.before_since and (it.before_until or 0) >
 return {
   'ok', micros, it.epoch, it.config or '', it.config and text(it.since) or '',
   before and it.before_config or '', before and text(it.before_since) or '',
-  it.identity, it.recovery or '', listed,
+  before and it.reopened and text(it.reopened) or '', it.identity, it.recovery or '', listed,
 }

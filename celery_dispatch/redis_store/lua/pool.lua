@@ -31,8 +31,8 @@ local TEXTS = {
   'recovery_names',
 }
 local INSTANTS = {
-  'identity_at', 'since', 'before_since', 'before_until', 'swept', 'challenger_at', 'vote_at', 'changes', 'beat_at',
-  'lease', 'no_trim_until', 'recovery_from', 'recovery_until',
+  'identity_at', 'since', 'before_since', 'before_until', 'reopened', 'swept', 'challenger_at', 'vote_at', 'changes',
+  'beat_at', 'lease', 'no_trim_until', 'recovery_from', 'recovery_until',
 }
 local FIELDS = {}
 for _, names in ipairs({TEXTS, INSTANTS}) do
@@ -215,7 +215,7 @@ local function put_in_force(config, from, lease)
   end
   it.config, it.since = config, math.max(from, (it.since or 0) + 1)
   it.before_until = it.before_config and it.since + lease
-  it.challenger, it.challenger_at = nil, nil
+  it.reopened, it.challenger, it.challenger_at = nil, nil, nil
 end
 
 -- Make the pool that of `identity`.  The nodes of the old one may not claim any more, even under a config
