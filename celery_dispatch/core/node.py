@@ -296,7 +296,7 @@ class Node:
             if before is not None and before.recovery and not view.recovery:
                 self._following.look()  # cursors may stand under older rows again
         self._loading.note(before, view)
-        if view.own is not None:
+        if view.own is not None and not view.recovery:  # else nothing is let go before it was merged
             self._loading.inherit(view)
             self._loading.re_rank(view)
         self._delivery.look()
