@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from random import Random
+from typing import Any
 
 from tests.simulation.plan import Config, Event, Plan, Settings, Spec
 
@@ -35,6 +36,7 @@ _FAULTS = {
     "drain": 2,
     "nobroker": 1,
     "down": 2,
+    "away": 2,
     "restart": 2,
     "restore": 4,
     "flush": 3,
@@ -56,6 +58,7 @@ class _Drawing:
     def __init__(self, seed: int) -> None:
         self.seed = seed
         self.random = random = Random(seed)
+        self.kinds = Random(f"{seed} kinds")
         self.long = seed % 10 == 0
         self.settings = self._settings()
         self.length = random.uniform(100, 700) * 3600 if self.long else random.uniform(40, 180)
@@ -63,6 +66,8 @@ class _Drawing:
         self.live: list[str] = []  # as far as one can know beforehand
         self.started = dict.fromkeys("abcdefgh", 0)
         self.config = 0
+        self.rows: dict[str, bool] = {}  # those that are defined at run time; whether they are held
+        self.edition = 1000  # of the next definition
         self.events: list[Event] = []
 
     def plan(self) -> Plan:
@@ -73,6 +78,8 @@ class _Drawing:
         for at in sorted(self._instants()):
             fault = random.choices(list(_FAULTS), list(_FAULTS.values()))[0]
             quiet = max(quiet, getattr(self, f"_{fault}")(at))
+        for at in sorted(self._instants_of_edits()):
+            quiet = max(quiet, self._edit(at))
         if not self.live:
             self._begin(self.length, random.choice("abc"))
         events = tuple(sorted(self.events, key=lambda event: event.at))
@@ -88,6 +95,13 @@ class _Drawing:
             else:
                 at = self.random.uniform(settle, self.length)
             yield round(at, 3)
+
+    def _instants_of_edits(self) -> Iterator[float]:
+        """Anywhere, and often while something else happens."""
+        random, faults = self.random, [event.at for event in self.events]
+        for _ in range(random.randint(0, 12)):
+            at = random.choice(faults) + random.uniform(-1, 1) * self.settings.interval
+            yield round(random.choice([at, random.uniform(0, self.length)]), 3) if at > 0 else 0.0
 
     def _settings(self) -> Settings:
         random = self.random
@@ -118,7 +132,15 @@ class _Drawing:
             edition=edition,
             catch_up=random.choice(["all", "all", "latest", "none"]),
             user_code=random.random() < 0.3,
+            **self._kind(),
         )
+
+    def _kind(self) -> dict[str, Any]:
+        """Most are plain; some have a jitter, some can only be asked."""
+        chance = self.kinds.random()
+        if chance < 0.15:
+            return {"jitter": self.kinds.choice([0.2, 1.0, 10.0]) * (150 if self.long else 1)}
+        return {"polled": True} if chance < 0.25 else {}
 
     def _changed(self, config: Config) -> Config:
         """Some entries stay, some change, some leave, and one comes."""
@@ -215,6 +237,9 @@ class _Drawing:
     def _down(self, at: float) -> float:
         return self._add(at, "down", seconds=self._span())
 
+    def _away(self, at: float) -> float:
+        return self._add(at, "away", seconds=self._span())
+
     def _restart(self, at: float) -> float:
         return self._add(at, "restart")
 
@@ -236,6 +261,31 @@ class _Drawing:
 
     def _broker(self, at: float) -> float:
         return self._add(at, "broker", seconds=self._span())
+
+    def _edit(self, at: float) -> float:
+        """What is fired is changed at run time: some entry, one of the config, or all."""
+        random = self.random
+        if random.random() < 0.25:
+            name = "" if random.random() < 0.3 else random.choice(self.configs[self.config]).name
+            until = at + self._span()
+            self._add(at, "hold", detail=name)
+            return self._add(until, "release", detail=name)
+        name = f"r{random.randint(0, 2)}"
+        if name not in self.rows:
+            return self._define(at, "create", name)
+        what = random.choice(["update", "delete", "release" if self.rows[name] else "hold"])
+        if what == "update":
+            return self._define(at, what, name)
+        if what == "delete":
+            del self.rows[name]
+        else:
+            self.rows[name] = what == "hold"
+        return self._add(at, what, detail=name)
+
+    def _define(self, at: float, what: str, name: str) -> float:
+        self.edition += 1
+        self.rows.setdefault(name, False)
+        return self._add(at, what, detail=self._spec(name, self.edition).text)
 
     def _deploy(self, at: float) -> float:
         """Another config goes through the pool: one by one, all at once, or a canary that is taken back."""

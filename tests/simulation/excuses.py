@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from celery_dispatch.core.entry import Cursor
 from celery_dispatch.core.ports import Intent
+from tests.simulation.editor import EDITS
 from tests.simulation.history import Harms, Loss
 from tests.simulation.loop import Loop
 from tests.simulation.plan import Event, Plan
@@ -77,6 +78,13 @@ class Excuses:
         stopped = any(event.what == "stop" and since <= event.at <= until for event in self._events)
         return stopped or self._harms.to_any(since, until)
 
+    def unwanted(self, occurrence: tuple[str, datetime], since: float) -> bool:
+        """Its entry was removed or paused ``since``; the store has an intent of it again that it had lost, or
+        somebody was harmed who was about to send it to another broker."""
+        if any(occurrence in loss.back for loss in self._losses):
+            return True
+        return not self._same_store and self._harms.to_any(since - self._while, self._loop.now)
+
     def late_anchor(self, name: str) -> bool:
         """Somebody who could have anchored it was harmed; or the store lost what nobody knew of it."""
         now, best = self._loop.now, self._best.get(name)
@@ -89,7 +97,7 @@ class Excuses:
         one to all of it, or nobody was there to help."""
         now = self._loop.now
         since = now - lag - self._while
-        recent = [event for event in self._events if self._is_over(event) >= since]
+        recent = [it for it in self._events if self._is_over(it) >= since and it.what not in EDITS]
         if helped or not recent:
             return bool(recent)
         if len(recent) > 1 or any(event.what not in _OF_ONE_NODE for event in recent):
@@ -104,10 +112,15 @@ class Excuses:
         return event.at + abs(event.seconds) + (self._lease if event.what == "point" else 0.0)
 
     def left_behind(self, name: str, definition: str) -> bool:
-        """Of the nodes that had this definition, more than one was harmed or ended, or none is well."""
+        """Of the nodes that had this definition, more than one was harmed or ended, or none is well.
+
+        What befell everybody is no excuse: they have their time when it is over.
+        """
         since, now = self._loop.now - self._while, self._loop.now
+        if any(loss.at >= since for loss in self._losses):
+            return True
         had = [it for it in self._processes if it.defines(name, definition) and it.ended > since]
-        well = [it for it in had if self._is_well(it, since, now)]
+        well = [it for it in had if self._lived(it, since, now) and not self._harms.of(it.name, since, now)]
         return len(had) - len(well) > 1 or not well
 
     def dropped(self, intent: Intent) -> bool:
@@ -119,5 +132,7 @@ class Excuses:
         )
 
     def _is_well(self, process: Process, since: float, until: float) -> bool:
-        lived = process.began < since and process.ended > until
-        return lived and not self._harms.to(process.name, since, until)
+        return self._lived(process, since, until) and not self._harms.to(process.name, since, until)
+
+    def _lived(self, process: Process, since: float, until: float) -> bool:
+        return process.began < since and process.ended > until

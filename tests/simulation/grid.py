@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
-__all__ = ["EPOCH", "TICK", "Grid"]
+__all__ = ["EPOCH", "TICK", "Asked", "Grid"]
 
 EPOCH = datetime(2030, 1, 1, tzinfo=timezone.utc)
 TICK = timedelta(milliseconds=1)
@@ -38,3 +38,14 @@ class Grid:
         """How many dues lie in ``(after, until]``."""
         origin = self._origin(last)
         return max(0, (until - origin) // self._step - (after - origin) // self._step)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A schedule that only knows whether it is due now: when ``seconds`` have passed since it last ran."""
+
+    seconds: float
+
+    def poll(self, last: datetime, now: datetime) -> tuple[bool, timedelta]:
+        wait = last + timedelta(seconds=self.seconds) - now
+        return wait <= timedelta(0), wait

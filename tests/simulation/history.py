@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from celery_dispatch.core.entry import Cursor, Fence
+from celery_dispatch.core.rows import Row
 from tests.simulation.process import Process
 
 __all__ = ["Eras", "Harms", "Knowledge", "Loss", "progress"]
@@ -94,6 +95,10 @@ class Harms:
             span.since <= until and since <= span.until and span.node in ("", node) for span in self._spans
         )
 
+    def of(self, node: str, since: float, until: float) -> bool:
+        """Whether ``node`` alone was."""
+        return any(span.node == node and span.since <= until and since <= span.until for span in self._spans)
+
     def to_all(self, since: float, until: float) -> bool:
         """Whether everybody was."""
         return self.to("", since, until)
@@ -105,10 +110,11 @@ class Harms:
 
 @dataclass(frozen=True, slots=True)
 class Knowledge:
-    """What ``process`` knew when the store lost writes: cursors, and which intents it had sent."""
+    """What ``process`` knew when the store lost writes: cursors, rows, and which intents it had sent."""
 
     process: Process
     cursors: dict[str, Cursor]
+    rows: dict[str, Row]
     sent: frozenset[tuple[str, datetime]]
 
 
@@ -139,6 +145,15 @@ class Loss:
     def remembers_sending(self, occurrence: tuple[str, datetime], harms: Harms, now: float) -> bool:
         """Whether somebody knew that its message was sent, and was well until the recovery was over."""
         return any(occurrence in it.sent and self._is_well(it.process, harms, now) for it in self.knowledge)
+
+    def remembered_rows(self, harms: Harms, now: float) -> dict[str, Row]:
+        """The latest rows that somebody knew who was well until the recovery was over."""
+        latest: dict[str, Row] = {}
+        for it in self.knowledge:
+            for name, row in it.rows.items() if self._is_well(it.process, harms, now) else ():
+                if name not in latest or row.version > latest[name].version:
+                    latest[name] = row
+        return latest
 
     def _is_well(self, process: Process, harms: Harms, now: float) -> bool:
         until = now if self.ended is None else self.ended

@@ -280,6 +280,70 @@ MUTATIONS = (
         seeds="1:200",
     ),
     Mutation(
+        "outage-counts",
+        "time in which nobody could claim counts for what was due before a switch",
+        (
+            Edit(
+                _MEMORY + "pool.py",
+                "            store.before_until, store.reopened = store.before_until + idle, now\n",
+                "            store.reopened = now\n",
+            ),
+            Edit(
+                _LUA + "heartbeat.lua",
+                "    it.before_until, it.reopened = it.before_until + idle, now\n",
+                "    it.reopened = now\n",
+            ),
+        ),
+        plan="outage-over-a-switch",
+        contract="test_pool_outage.py::test_a_silence_over_the_switch_leaves_a_whole_lease",
+    ),
+    Mutation(
+        "not-left-its-time",
+        "after an outage the new config goes first",
+        (
+            Edit(
+                _CORE + "node.py",
+                "return max(own.since, self._back_at or own.since, heard_of or own.since)",
+                "return own.since",
+            ),
+        ),
+        plan="away-over-a-switch",
+    ),
+    Mutation(
+        "row-unknown",
+        "an entry is fired by a row that is not the one its cursor stands under",
+        (
+            Edit(
+                _CORE + "timeline.py",
+                "return self.replaced or self.cursor.change != "
+                "(self.row.version if self.row is not None else 0)",
+                "return False",
+            ),
+        ),
+    ),
+    Mutation(
+        "pauses-unseen",
+        "what is due in a pause is fired",
+        (
+            Edit(
+                _CORE + "firing.py",
+                "        return (item.row.pause if item.row is not None else None), self._catalog.halt\n",
+                "        return ()\n",
+            ),
+        ),
+    ),
+    Mutation(
+        "rows-not-put-back",
+        "a recovery does not put rows back",
+        (
+            Edit(
+                _MEMORY + "rows.py",
+                "            store.rows.update(lost)\n",
+                "",
+            ),
+        ),
+    ),
+    Mutation(
         "sweep-not-awaited",
         "a vote does not wait for the sweep after the last switch",
         (

@@ -9,17 +9,22 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
 from typing import Any
 
 from celery_dispatch.core.entry import Catalog, CatchUp, Entry
-from tests.simulation.grid import Grid
+from tests.simulation.grid import Asked, Grid
 
 __all__ = ["Config", "Event", "Plan", "Settings", "Spec"]
 
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """One entry of a config; ``user_code``: publishing it runs code of the user."""
+    """One entry of a config, or one that is created at run time.
+
+    ``user_code``: publishing it runs code of the user.  ``jitter`` is in seconds.  ``polled``: it can only be
+    asked whether it is due.
+    """
 
     name: str
     every: float
@@ -27,10 +32,14 @@ class Spec:
     edition: int = 0
     catch_up: str = "all"
     user_code: bool = False
+    jitter: float = 0.0
+    polled: bool = False
 
     @property
     def definition(self) -> str:
-        return f"{self.every}{'f' if self.fixed else 'i'}{self.edition}{self.catch_up}{int(self.user_code)}"
+        more = f"j{self.jitter}p{int(self.polled)}" if self.jitter or self.polled else ""
+        kind = "f" if self.fixed else "i"
+        return f"{self.every}{kind}{self.edition}{self.catch_up}{int(self.user_code)}{more}"
 
     @property
     def grid(self) -> Grid:
@@ -38,7 +47,24 @@ class Spec:
 
     @property
     def entry(self) -> Entry:
-        return Entry(self.name, self.grid, self.definition, catch_up=CatchUp(self.catch_up), payload=self)
+        return Entry(
+            self.name,
+            Asked(self.every) if self.polled else self.grid,
+            self.definition,
+            catch_up=CatchUp(self.catch_up),
+            payload=self,
+            jitter=timedelta(seconds=self.jitter),
+        )
+
+    @property
+    def text(self) -> str:
+        """The definition as a row holds it."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @staticmethod
+    def from_text(text: str) -> Spec:
+        """The inverse of ``text``."""
+        return Spec(**json.loads(text))
 
 
 Config = tuple[Spec, ...]

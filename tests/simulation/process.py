@@ -15,14 +15,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from random import Random
-from typing import Any, NoReturn
+from typing import Any, cast
 
 from celery_dispatch.core.clock import PoolClock
 from celery_dispatch.core.entry import Occurrence
 from celery_dispatch.core.keeper import GATHER, GOODBYE, Keeper
 from celery_dispatch.core.node import Node
 from celery_dispatch.core.pool import Identity, Membership, Timing
-from celery_dispatch.core.ports import Command
+from celery_dispatch.core.ports import Command, Path
 from celery_dispatch.core.report import NodeReport
 from celery_dispatch.core.timeline import Item
 from celery_dispatch.errors import StoreError, StoreUnavailable
@@ -74,6 +74,10 @@ class LocalClock:
 
 class _Outbox(MemoryOutbox):
     """A message is "name|due|definition"."""
+
+    def path(self, occurrence: Occurrence | None) -> Path:
+        user_code = occurrence is not None and cast(Spec, occurrence.entry.payload).user_code
+        return Path(self.same_store, user_code)
 
     def render(self, occurrence: Occurrence, *, now: datetime) -> tuple[Command, ...]:
         entry = occurrence.entry
@@ -127,7 +131,6 @@ class Process:
             *(timedelta(seconds=s) for s in (settings.interval, settings.lease, settings.handover))
         )
         outbox = _Outbox(store, same_store=settings.same_store)
-        outbox.user_code = {spec.name for spec in self._specs() if spec.user_code}
         self._outbox: Any = self._faulty("outbox", outbox)
         self._listener = MemoryListener(store)
         self.membership = _Membership(
@@ -142,7 +145,7 @@ class Process:
             catalog=self.catalog,
             membership=self.membership,
             clock=clock,
-            make=_nothing_is_made,
+            make=lambda name, definition: Spec.from_text(definition).entry,
             ledger=self._faulty("ledger", MemoryLedger(store)),
             rows=self._faulty("rows", MemoryRows(store)),
             intents=self._faulty("intents", MemoryIntents(store)),
@@ -159,18 +162,19 @@ class Process:
             interval=timing.interval,
             listener=self._listener,
             on_view=self._turn_now,
-            on_change=self.node.rows_changed,
+            on_change=self._rows_changed,
         )
 
     def _faulty(self, name: str, port: object) -> Any:
         return Faulty(port, name, self, lambda *call: self._world.seen(self, *call))
 
-    def _specs(self) -> tuple[Spec, ...]:
-        return self._world.plan.configs[self.config]
-
     def item(self, name: str) -> Item | None:
         """What the node knows of an entry."""
         return self.node._timeline.get(name)
+
+    def version(self, name: str) -> int:
+        """Of the row that the node knows of an entry."""
+        return self.node._catalog.version(name)
 
     def defines(self, name: str, definition: str) -> bool:
         entry = self.catalog.entries.get(name)
@@ -193,7 +197,7 @@ class Process:
             self.membership.turned()
             self._beat_at(self._loop.now)
             self._turn_at(self._loop.now)
-            self._listener.start(self._told, self.node.rows_changed)
+            self._listener.start(self._told, self._rows_changed)
 
     @property
     def dead(self) -> bool:
@@ -259,9 +263,19 @@ class Process:
             self._beat_at(max(self._loop.now, self._beat_ended + GATHER))
 
     def _told(self) -> None:
-        cut = any("pool" in harm.ports and harm.p >= 1 and harm.until > self._loop.now for harm in self.harms)
-        if self._settings.wakes and not cut:
+        if self._hears():
             self.wake()
+
+    def _rows_changed(self) -> None:
+        if self._hears():
+            self.node.rows_changed()
+            self._turn_now()
+
+    def _hears(self) -> bool:
+        """Whether wakes of the others reach it."""
+        now = self._loop.now
+        cut = any("pool" in harm.ports and harm.p >= 1 and harm.until > now for harm in self.harms)
+        return self._settings.wakes and not cut and not self.dead
 
     def _beat_at(self, seconds: float) -> None:
         self._beat_ticket += 1
@@ -334,7 +348,3 @@ class Process:
         self._hot = (second, turns)
         if turns == _HOT:
             self._world.wrong(f"{self.name}: its loop turned {_HOT} times within a second")
-
-
-def _nothing_is_made(name: str, definition: str) -> NoReturn:
-    raise AssertionError(f"no plan creates entries at run time, and {name} is one")

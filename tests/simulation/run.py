@@ -11,6 +11,7 @@ from typing import Any
 from celery_dispatch.core.entry import Cursor
 from celery_dispatch.errors import StoreError
 from celery_dispatch.testing import MemoryPool, MemoryStore
+from tests.simulation.editor import Editor
 from tests.simulation.ending import ending
 from tests.simulation.faulty import Harm
 from tests.simulation.grid import EPOCH
@@ -77,6 +78,7 @@ class _Simulation:
         self.witness = Witness(plan, self.loop, self._store)
         self._store.queues["celery"] = _Queue(self.witness.message)
         self._world = Surroundings(plan, self.loop, self._store, self._seen, self.witness.complain)
+        self._editor = Editor(plan, self.loop, self._store, self.witness.written)
         self._saved: dict[int, dict[str, Any]] = {}
         self._harming = False
 
@@ -187,6 +189,12 @@ class _Simulation:
         self._store.available = True
         self._store.restart()
 
+    def _away(self, _: int, event: Event) -> None:
+        """Nobody reaches the store, which goes on."""
+        self._harm(event, event.seconds)
+        self._store.available = False
+        self.loop.at(self.loop.now + event.seconds, lambda: setattr(self._store, "available", True))
+
     def _broker(self, _: int, event: Event) -> None:
         """The broker is away from everybody."""
         self._harm(event, event.seconds)
@@ -243,6 +251,13 @@ class _Simulation:
         if isinstance(cursor, Cursor) and not cursor.is_tombstone and cursor.due > now:
             self._store.cursors[event.detail] = replace(cursor, due=now, revision=cursor.revision + 1)
             self.witness.reset(event.detail)
+
+    # --- what is changed at run time ------------------------------------------------------------------------
+
+    def _create(self, _: int, event: Event) -> None:
+        self._editor.edit(event)
+
+    _update = _delete = _hold = _release = _create
 
     def _step(self, _: int, event: Event) -> None:
         """The store's clock is put forward, or back."""

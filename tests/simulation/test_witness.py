@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from celery_dispatch.core.entry import Cursor, Fence
-from celery_dispatch.core.ports import Claim, ClaimResult, ClaimStatus, Intent, Settlement
-from celery_dispatch.testing import MemoryStore
+from celery_dispatch.core.ports import Change, Claim, ClaimResult, ClaimStatus, Intent, Settlement
+from celery_dispatch.core.rows import Pause, Row, definition_hash
+from celery_dispatch.testing import MemoryRows, MemoryStore
 from tests.simulation.grid import EPOCH
 from tests.simulation.loop import Loop
 from tests.simulation.plan import Plan, Settings, Spec
@@ -31,6 +32,7 @@ class Scene:
         self.specs = tuple(Spec("e", 10.0, fixed=True, edition=n, catch_up=catch_up) for n in (0, 1))
         configs = tuple((spec,) for spec in self.specs)
         plan = Plan(0, Settings(same_store=same_store), configs, events=(), quiet=0.0)
+        self.known_rows: dict[str, Row] = {}  # by both nodes
         self.loop = Loop(Random(0))
         self.store = MemoryStore(self.loop, start=EPOCH)  # type: ignore[arg-type]
         self.witness = Witness(plan, self.loop, self.store)
@@ -47,7 +49,11 @@ class Scene:
             dead=False,
             catalog=SimpleNamespace(fingerprint="v0"),
             defines=lambda entry, definition: definition == self.definition(0),
-            node=SimpleNamespace(_timeline=(), _delivery=SimpleNamespace(_published={})),
+            node=SimpleNamespace(
+                _timeline=(),
+                _delivery=SimpleNamespace(_published={}),
+                _catalog=SimpleNamespace(rows=self.known_rows),
+            ),
         )
 
     def definition(self, edition: int) -> str:
@@ -96,6 +102,21 @@ class Scene:
         self.claim(self.advanced(due, fired=1), intent=intent)
         return intent
 
+    def change(self, name: str, *, drops_intents: bool = False, **said: Any) -> None:
+        """What people say of an entry, written with its cursor."""
+        store = self.store
+        row = store.rows.get(name)
+        given = {"definition": row.definition, "pause": row.pause} if isinstance(row, Row) else {}
+        change = Change(name, row, f"{len(self.witness.trace):08x}", at(0), at(0), **{**given, **said})
+        store.seen_on = store.server
+        MemoryRows(store).change([replace(change, drops_intents=drops_intents)])
+        self.witness.written(change)
+        if name == "e":
+            self.cursor = store.cursors["e"]  # type: ignore[assignment]
+
+    def pause(self, since: float, until: float | None = None, name: str = "e") -> None:
+        self.change(name, pause=Pause(at(since), None if until is None else at(until)))
+
     def settle(self, intent: Intent) -> None:
         won = ClaimResult(ClaimStatus.WON, None)
         self.witness.seen(self.witness.processes[0], "intents.settle", ([Settlement(intent)],), [won])
@@ -112,6 +133,15 @@ def right(scene: Scene) -> None:
     scene.switch(1, since=45.0)
     scene.fire(40)
     scene.fire(50, edition=1)
+
+
+def right_with_pauses(scene: Scene) -> None:
+    scene.fire(10)
+    scene.pause(12, 23)
+    scene.skip(20, now=20.1)
+    scene.fire(30)
+    scene.pause(35, 36, name="")
+    scene.fire(40)
 
 
 def early(scene: Scene) -> None:
@@ -231,7 +261,58 @@ def old_definition_left_something_open(scene: Scene) -> None:
     scene.fire(30, edition=1)
 
 
+def fires_though_paused(scene: Scene) -> None:
+    scene.fire(10)
+    scene.pause(12)
+    scene.fire(20)
+
+
+def fires_though_all_is_paused(scene: Scene) -> None:
+    scene.fire(10)
+    scene.pause(12, name="")
+    scene.fire(20)
+
+
+def fires_later_what_was_due_in_a_pause(scene: Scene) -> None:
+    scene.fire(10)
+    scene.pause(12)
+    scene.pause(12, 23)
+    scene.fire(20, now=24)
+
+
+def message_comes_after_the_pause(scene: Scene) -> None:
+    scene.intend(10)
+    scene.loop.now = 10.5
+    scene.pause(10.5)
+    scene.loop.now = 11.0
+    scene.send(10)
+
+
+def skips_what_is_due_after_a_pause(scene: Scene) -> None:
+    scene.fire(10)
+    scene.pause(12, 23)
+    scene.skip(20, now=20.1)
+    scene.skip(30, now=30.1)
+
+
+def row_is_lost_though_it_was_known(scene: Scene) -> None:
+    scene.fire(10)
+    scene.pause(12, 14)
+    scene.known_rows.update(scene.store.rows)  # type: ignore[arg-type]
+    del scene.store.rows["e"]
+    scene.witness.lost()
+    for recovery in ("one", ""):
+        scene.store.recovery = recovery
+        scene.witness.look()
+
+
 WRONG = {
+    fires_though_paused: "was fired though it is paused",
+    fires_though_all_is_paused: "was fired though it is paused",
+    fires_later_what_was_due_in_a_pause: "was fired though it is paused",
+    message_comes_after_the_pause: "after it was removed or paused",
+    skips_what_is_due_after_a_pause: "were skipped under all",
+    row_is_lost_though_it_was_known: "is stored after the recovery",
     early: "was sent before it was due",
     claimed_early: "was claimed before it was due",
     twice: "was sent again",
@@ -261,6 +342,68 @@ def test_it_finds_nothing_wrong_with_what_is_right() -> None:
     right(scene)
     assert scene.witness.wrong == []
     assert len(scene.witness.pushes) == 5
+
+
+def test_it_finds_nothing_wrong_with_what_is_passed_over_in_a_pause() -> None:
+    scene = Scene()
+    right_with_pauses(scene)
+    assert scene.witness.wrong == []
+
+
+class RunTime(Scene):
+    """A second entry, ``r``, that was created at run time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.change("r", definition=self._spec(0).text)
+
+    def _spec(self, edition: int) -> Spec:
+        return Spec("r", 10.0, fixed=True, edition=edition)
+
+    def update(self) -> None:
+        self.change("r", definition=self._spec(1).text)
+
+    def remove(self) -> None:
+        self.change("r", definition="", drops_intents=True)
+
+    def fire_it(self, due: float, *, edition: int = 0) -> None:
+        self.loop.now = due + 0.01
+        definition = definition_hash(self._spec(edition).text)
+        self.witness.message(f"r|{at(due).isoformat()}|{definition}")
+        old = self.store.cursors["r"]
+        assert isinstance(old, Cursor)
+        claim = Claim("r", old, replace(old, due=at(due), definition=definition, fired=old.fired + 1))
+        self.store.cursors["r"] = claim.wanted  # type: ignore[assignment]
+        self.witness.seen(self.witness.processes[0], "ledger.claim", (self.fence, [claim]), None)
+
+
+def test_it_finds_nothing_wrong_with_changes_that_take_effect() -> None:
+    scene = RunTime()
+    scene.fire_it(10)
+    scene.loop.now = 15.0
+    scene.update()
+    scene.fire_it(20, edition=1)
+    scene.loop.now = 25.0
+    scene.remove()
+    assert scene.witness.wrong == []
+
+
+def test_it_sees_that_what_was_removed_is_fired() -> None:
+    scene = RunTime()
+    scene.fire_it(10)
+    scene.loop.now = 15.0
+    scene.remove()
+    scene.fire_it(20)
+    assert "after it was removed or paused" in scene.witness.wrong[0]
+
+
+def test_it_sees_that_a_definition_is_fired_that_was_replaced() -> None:
+    scene = RunTime()
+    scene.fire_it(10)
+    scene.loop.now = 15.0
+    scene.update()
+    scene.fire_it(20)
+    assert "which was replaced" in " ".join(scene.witness.wrong)
 
 
 @pytest.mark.parametrize("history", WRONG, ids=lambda history: history.__name__)
