@@ -19,9 +19,7 @@ __all__ = ["Grid", "Occurrence", "Verdict", "judge"]
 
 Occurrence = tuple[str, int]  # entry, due in ms
 
-_OPEN = (
-    1_000  # ms; what was due so shortly before a change may have been open, and is then not fired any more
-)
+_OPEN = 1_500  # ms; what was due so shortly before a change may be open yet, and is not fired any more
 
 
 @dataclass(frozen=True, slots=True)
