@@ -266,7 +266,7 @@ def test_an_outage_of_what_the_users_own_code_talks_to_is_the_entrys_fault(
 @pytest.mark.parametrize(
     "options",
     [{"headers": ["x"]}, {"countdown": float("inf")}, {"expires": 1e12}, {"link": threading.Lock()}],
-    ids=str,
+    ids=["headers", "countdown", "expires", "link"],
 )
 def test_options_that_cannot_be_used_are_the_entrys_fault(
     app: Celery, outbox: CeleryOutbox, options: dict[str, Any]
