@@ -48,7 +48,7 @@ def _run_time(lab: Lab, entries: int, bulk: int, changes: int) -> Iterator[Work 
         app.conf.update(result_expires=None, **beats.settings)
         watch = _Watch(lab, beats.redis, server.pid)
         with Schedules(app) as schedules:
-            yield from _made(watch, schedules, beats, entries, bulk)
+            yield from _made(watch, app, schedules, beats, entries, bulk)
             yield from _read(watch, app, entries)
             for told in (True, False):
                 lab.say("changes, and how soon they are followed")
@@ -57,13 +57,24 @@ def _run_time(lab: Lab, entries: int, bulk: int, changes: int) -> Iterator[Work 
         app.close()
 
 
-def _made(watch: _Watch, schedules: Schedules, beats: Beats, entries: int, bulk: int) -> Iterator[Work]:
+def _made(
+    watch: _Watch, app: Celery, schedules: Schedules, beats: Beats, entries: int, bulk: int
+) -> Iterator[Work]:
     """Most are made before a beat runs, so that those have to load and to sweep them."""
+    backup: dict[str, Any] = {}
     names = [f"entry-{number:06}" for number in range(entries)]
     all_of_them = {name: _item(name) for name in names}
 
     def create(some: list[str]) -> None:
         schedules.create_many({name: all_of_them[name] for name in some}, allow_unknown_task=True)
+
+    def back_up() -> None:
+        with open_kept(app) as kept:
+            backup.update(keeping.read_backup(kept))
+
+    def restore() -> None:
+        with open_kept(app) as kept:
+            keeping.restore(kept, backup)
 
     def begin() -> None:
         for number in range(1, _NODES + 1):
@@ -77,6 +88,9 @@ def _made(watch: _Watch, schedules: Schedules, beats: Beats, entries: int, bulk:
         plan.run()
 
     yield watch.did(f"create {entries - bulk:,} in one call", 0, lambda: create(names[:-bulk]))
+    yield watch.did("back up", entries - bulk, back_up)
+    watch.client.flushall()
+    yield watch.did("restore all", 0, restore)
     yield watch.did(f"start {_NODES} nodes, and sweep", entries - bulk, begin)
     yield watch.did(f"create {bulk:,} in one call", entries - bulk, lambda: create(names[-bulk:]))
     yield watch.did("apply all, nothing changed", entries, lambda: apply(0))
@@ -90,8 +104,6 @@ def _read(watch: _Watch, app: Celery, entries: int) -> Iterator[Work]:
             "a page of 100 from the middle", entries, lambda: schedules.list(after=f"entry-{entries // 2:06}")
         )
         yield watch.did("all that are paused", entries, lambda: schedules.list(state="paused"))
-    with open_kept(app) as kept:
-        yield watch.did("backup", entries, lambda: keeping.read_backup(kept))
     with open_sources(app) as sources:
         yield watch.did("status", entries, lambda: read_status(sources))
 

@@ -115,12 +115,11 @@ class Definitions:
         if after is not None:
             _check_future(entry, after)
         payload: Any = entry.payload
-        asked = dict(item).get("dispatch")
         parts = {
             "args": list(payload.args or ()),
             "kwargs": payload.kwargs,
             "options": payload.options,
-            "dispatch": {} if asked is None else policies_of(asked, self._config).document(),
+            "dispatch": entry.asked,
         }
         schedule = to_json(payload.schedule, codecs=self._config.schedule_codecs)
         document: dict[str, object] = {"task": payload.task, "schedule": schedule}

@@ -17,15 +17,15 @@ def plain(value: Any, field: str, depth: int = 0) -> object:
     """``value`` in JSON's own types; ``field`` says where it stands, for the ``EntryError`` otherwise."""
     if depth > _DEEPEST:
         raise EntryError(f"{field}: nested more than {_DEEPEST} deep, or contains itself; use flat values")
-    if value is None or isinstance(value, (bool, int)):
-        return value
     if isinstance(value, str):
         return _text(value, field)
+    if value is None or isinstance(value, (bool, int)):
+        return value
     if isinstance(value, float) and math.isfinite(value):
         return value
     if isinstance(value, (list, tuple)):
         return [plain(each, f"{field}[{number}]", depth + 1) for number, each in enumerate(value)]
-    if isinstance(value, Mapping):
+    if isinstance(value, (dict, Mapping)):  # to ask for a dict first is cheaper
         return {
             _key(key, field): plain(each, f"{field}[{key!r:.80}]", depth + 1) for key, each in value.items()
         }

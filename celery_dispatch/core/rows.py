@@ -69,7 +69,7 @@ __all__ = ["ALL", "MOST_CHANGES", "Pause", "Row", "definition_hash", "pause_end"
 
 _TICK = timedelta(milliseconds=1)
 
-#: Changes in one step, so that Redis is not held up for long: 20 to 50 µs each on a busy machine.
+#: Changes in one step, so that Redis is not held up for long: some 10 µs each.
 MOST_CHANGES = 100
 
 #: The name of the row that is of all entries.

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from celery_dispatch.celery_bridge.schedule_codec import CRON_FIELDS
+from celery_dispatch.config import suggestion
 from celery_dispatch.manage.controls import ControlError
+from celery_dispatch.schedules.written import FIELDS
 
 __all__ = ["Asked", "changed", "labels_of"]
 
@@ -57,6 +59,10 @@ def changed(definition: Mapping[str, Any], asked: Asked) -> dict[str, Any]:
         _set(wanted, path, _value(value))
     for path in asked.unsets:
         _unset(wanted, path)
+    for field in sorted(wanted.keys() - set(FIELDS)):
+        hint = suggestion(field, list(FIELDS))
+        cure = f"Did you mean {hint}?" if hint else f"Its fields are {', '.join(FIELDS)}."
+        raise ControlError(f"An entry has no field {field!r}.", cure)
     return wanted
 
 

@@ -44,7 +44,7 @@ def pause(
         with Schedules(ctx.obj.app) as schedules:
             if everything:
                 schedules.pause_all(note=note, author=who)
-                done: tuple[Done, ...] = (each.Done("--all", "paused"),)
+                done: tuple[Done, ...] = (each.Done(each.ALL, "paused"),)
             else:
                 done = each.carried_out(
                     names, lambda name: schedules.pause(name, note=note, author=who), "paused"
@@ -69,7 +69,7 @@ def resume(ctx: click.Context, names: tuple[str, ...], everything: bool, as_json
         with Schedules(ctx.obj.app) as schedules:
             if everything:
                 schedules.resume_all()
-                done: tuple[Done, ...] = (each.Done("--all", "resumed"),)
+                done: tuple[Done, ...] = (each.Done(each.ALL, "resumed"),)
             else:
                 done = each.carried_out(names, schedules.resume, "resumed")
         each.show(ctx, done, as_json=as_json)
@@ -138,19 +138,20 @@ def backfill(
         if as_json and not (yes or dry_run):
             raise click.UsageError("--json cannot ask: add --yes or --dry-run.")
         from celery_dispatch.celery_bridge.moments import rfc3339
-        from celery_dispatch.manage.words import counted
+        from celery_dispatch.manage.words import clock_time, counted
         from celery_dispatch.schedules import Schedules
 
         with Schedules(ctx.obj.app) as schedules:
             found = schedules.backfill(name, start=start, end=end)
             if not as_json:
-                click.echo(f"{name} was due {counted(found.count, 'time')} from {start} to {end}.")
+                span = f"from {clock_time(start)} to {clock_time(end)}"
+                click.echo(f"{name} was due {counted(found.count, 'time')} {span}.")
             sends = bool(found.count) and not dry_run
             if sends and not yes:
                 click.confirm(f"Send {counted(found.count, 'message')}, {rate:g} a second?", abort=True)
             sent = found.run(rate=rate) if sends else 0
         if as_json:
-            span = {"start": rfc3339(start), "end": rfc3339(end)}
-            print_json({"name": name, **span, "count": found.count, "sent": sent})
+            bounds = {"start": rfc3339(start), "end": rfc3339(end)}
+            print_json({"name": name, **bounds, "count": found.count, "sent": sent})
         elif sends:
             click.echo(f"Sent {counted(sent, 'message')}.")

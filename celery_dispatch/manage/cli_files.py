@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
@@ -140,6 +141,6 @@ def restore(ctx: click.Context, path: Path, dry_run: bool, from_now: bool, as_js
             restored,
             as_json=as_json,
             document=render_changes.restored_document,
-            view=render_changes.restored_view,
+            view=partial(render_changes.restored_view, dry_run=dry_run),
         )
         ctx.exit(WRONG if any(each.error for each in restored) else 0)

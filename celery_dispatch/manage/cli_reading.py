@@ -205,7 +205,11 @@ def _entry(ctx: click.Context, name: str, *, dues: int) -> EntryDetail:
         detail = operations.read_entry(sources, name, dues=dues)
     if detail is None:
         close = get_close_matches(name, [*sources.catalog.entries, *sources.catalog.broken], n=3, cutoff=0.5)
-        hint = f"Did you mean {' or '.join(map(repr, close))}?" if close else "See: celery dispatch entries."
+        hint = (
+            f"Did you mean {' or '.join(map(repr, close))}?"
+            if close
+            else "See: celery -A <app> dispatch entries."
+        )
         raise UnknownEntry(f"There is no entry {name!r}.", hint)
     return detail
 

@@ -46,12 +46,13 @@ def list_(
             page = schedules.list(
                 labels=labels_of(labels) or None, pattern=name, state=state, limit=limit, after=after
             )
+            listing = render_schedules.Listing(page, schedules.paused_all)
         show_report(
             ctx,
-            page,
+            listing,
             as_json=as_json,
-            document=render_schedules.page_document,
-            view=render_schedules.page_view,
+            document=render_schedules.listing_document,
+            view=render_schedules.listing_view,
         )
 
 

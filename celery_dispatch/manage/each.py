@@ -12,7 +12,10 @@ from celery_dispatch.errors import DispatchError, StoreError
 from celery_dispatch.manage.output import WRONG, print_json
 from celery_dispatch.redis_store.codec import printable
 
-__all__ = ["Done", "carried_out", "show"]
+__all__ = ["ALL", "Done", "carried_out", "show"]
+
+#: Stands for the name where all entries were asked for.
+ALL = "--all"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,8 @@ def show(ctx: click.Context, results: Sequence[Done], *, as_json: bool) -> None:
         print_json({"entries": [_document(result) for result in results]})
     else:
         for result in results:
-            click.echo(f"{printable(result.name)}: {printable(result.error or result.done)}")
+            name = "All entries" if result.name == ALL else result.name
+            click.echo(f"{printable(name)}: {printable(result.error or result.done)}")
     ctx.exit(WRONG if any(result.error for result in results) else 0)
 
 

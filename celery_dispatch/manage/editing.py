@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from celery_dispatch.manage.asked_for import Asked, changed
 from celery_dispatch.manage.controls import ControlError
@@ -19,9 +20,13 @@ _EMPTY: dict[str, Any] = {"args": [], "kwargs": {}, "options": {}, "dispatch": {
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """The next occurrences: when each is due, and when it is fired, which jitter makes later."""
+    """The next occurrences: when each is due, and when it is fired, which jitter makes later.
+
+    ``zone`` is the schedule's own.
+    """
 
     name: str | None
+    zone: ZoneInfo | None
     occurrences: tuple[tuple[datetime, datetime], ...]
 
 
@@ -38,9 +43,6 @@ def edited(
         for field in FIELDS
         if wanted.get(field) != (before.definition or {}).get(field)
     }
-    unknown = sorted(wanted.keys() - set(FIELDS))
-    if unknown:
-        raise ControlError(f"An entry has no field {unknown[0]!r}.", f"Its fields are {', '.join(FIELDS)}.")
     if not changes:
         return before
     return schedules.update(
@@ -53,16 +55,19 @@ def edited(
 
 def previewed(schedules: Schedules, name: str | None, asked: Asked, *, count: int) -> Preview:
     """The next ``count`` occurrences of the entry ``name``, or of what is asked for."""
-    if asked.changes_nothing and name is not None:
-        return _preview(name, schedules.preview(name, count=count))
     before = schedules.get(name).definition if name is not None else {"task": "preview"}
+    if asked.changes_nothing and name is not None:
+        return _preview(name, before or {}, schedules.preview(name, count=count))
     wanted = changed(before or {}, asked)
     if "schedule" not in wanted:
         raise ControlError(
             "There is nothing to look at.", "Give the NAME of an entry, or a schedule such as --every 30."
         )
-    return _preview(name, schedules.preview(wanted, count=count, name=name or "preview"))
+    return _preview(name, wanted, schedules.preview(wanted, count=count, name=name or "preview"))
 
 
-def _preview(name: str | None, coming: Iterable[Coming]) -> Preview:
-    return Preview(name, tuple((one.due, one.fires_at) for one in coming))
+def _preview(name: str | None, definition: Mapping[str, Any], coming: Iterable[Coming]) -> Preview:
+    schedule = definition.get("schedule")
+    zone = schedule.get("timezone") if isinstance(schedule, Mapping) else None
+    occurrences = tuple((one.due, one.fires_at) for one in coming)
+    return Preview(name, ZoneInfo(zone) if zone else None, occurrences)

@@ -57,11 +57,15 @@ class Kept:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """Whether row and cursor of one name were put back, or would be; ``error`` says why they cannot be."""
+    """Whether row and cursor of one name were put back, or would be; ``error`` says why they cannot be.
+
+    ``deleted``: the backup defines it, and it was deleted since.
+    """
 
     name: str
     row: bool = False
     cursor: bool = False
+    deleted: bool = False
     error: str = ""
 
 
@@ -150,13 +154,13 @@ def restore(
     wanted_cursors = {name: cursor for name, cursor in cursors.items() if name not in wrong}
     wanted_rows = {name: row for name, row in rows.items() if name not in wrong}
     put_cursors = _missing_cursors(kept, wanted_cursors)
-    put_rows = _older_rows(kept, wanted_rows)
+    put_rows, deleted = _compared(kept, wanted_rows)
     if not dry_run:
         put_cursors = kept.planting.plant({name: (None, wanted_cursors[name]) for name in put_cursors})
         _put_back(kept, {name: wanted_rows[name] for name in put_rows})
     errors = {**_damaged(document), **wrong}
     return tuple(
-        Restored(name, name in put_rows, name in put_cursors, errors.get(name, ""))
+        Restored(name, name in put_rows, name in put_cursors, name in deleted, errors.get(name, ""))
         for name in sorted({*document["entries"], *document["cursors"], *errors})
     )
 
@@ -197,13 +201,16 @@ def _missing_cursors(kept: Kept, cursors: Mapping[str, Cursor]) -> set[str]:
     return {name for name, stored in zip(names, kept.ledger.read(names)) if stored is None}
 
 
-def _older_rows(kept: Kept, rows: Mapping[str, Row]) -> set[str]:
+def _compared(kept: Kept, rows: Mapping[str, Row]) -> tuple[set[str], set[str]]:
+    """The names whose stored row is older or missing, and those that were deleted since."""
+    missing, deleted = set(), set()
     names = list(rows)
-    return {
-        name
-        for name, stored in zip(names, kept.rows.read(names))
-        if stored is None or (isinstance(stored, Row) and stored.version < rows[name].version)
-    }
+    for name, stored in zip(names, kept.rows.read(names)):
+        if stored is None or (isinstance(stored, Row) and stored.version < rows[name].version):
+            missing.add(name)
+        elif rows[name].definition and isinstance(stored, Row) and not stored.definition:
+            deleted.add(name)
+    return missing, deleted
 
 
 def _put_back(kept: Kept, rows: Mapping[str, Row]) -> None:

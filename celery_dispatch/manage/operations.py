@@ -53,7 +53,7 @@ __all__ = [
     "read_intents",
     "read_pool",
     "read_status",
-    "read_unclear",
+    "read_of_all",
 ]
 
 
@@ -119,14 +119,14 @@ def read_status(sources: Sources) -> StatusReport:
             config=config,
             intents=intents,
             patience=sources.patience,
-            unclear=read_unclear(sources),
+            of_all=read_of_all(sources),
         ),
     )
 
 
-def read_unclear(sources: Sources) -> str:
-    """Why it cannot be known whether all entries are paused; empty if it can."""
-    return sources.look(sources.catalog, []).unclear
+def read_of_all(sources: Sources) -> Told:
+    """What was said at run time of all entries together."""
+    return sources.look(sources.catalog, [])
 
 
 def judged(sources: Sources, pool: PoolReport) -> Iterator[EntryReport]:

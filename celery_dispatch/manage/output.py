@@ -100,7 +100,7 @@ def errors_shown(as_json: bool) -> Iterator[None]:
     except ControlError as error:
         _fail(as_json, WRONG, str(error), error.cure)
     except ScheduleError as error:
-        _fail(as_json, WRONG, str(error), "Nothing was written.")
+        _fail(as_json, WRONG, sentence(str(error)), "Nothing was written.")
     except EntryError as error:
         _fail(as_json, USAGE, sentence(str(error)), "Nothing was written.")
     except ConfigError as error:

@@ -23,7 +23,16 @@ from celery_dispatch.manage.reports import (
     Problem,
     Severity,
 )
-from celery_dispatch.manage.words import clock_time, counted, duration, is_or_are, listed, relative
+from celery_dispatch.manage.run_time import Told
+from celery_dispatch.manage.words import (
+    clock_time,
+    counted,
+    duration,
+    is_or_are,
+    listed,
+    pause_words,
+    relative,
+)
 
 __all__ = [
     "SEE_DOCTOR",
@@ -47,18 +56,17 @@ def problems_of(
     config: str,
     intents: IntentReport,
     patience: timedelta,
-    unclear: str = "",
+    of_all: Told,
 ) -> tuple[Problem, ...]:
     """What is wrong, errors before warnings; ``config`` is the fingerprint of the app that asks.
 
-    ``patience`` is lease and handover together; ``unclear`` says why it cannot be known whether all entries
-    are paused.
+    ``patience`` is lease and handover together, ``of_all`` what was said at run time of all entries.
     """
     found = [
         *problems_of_life(pool),
         *problems_of_nodes(pool),
         *problems_of_configs(pool, config, patience),
-        *problems_of_pause(pool, unclear),
+        *problems_of_pause(pool, of_all),
         *problems_of_entries(wrong),
         *problems_of_unnamed_entries(pool, wrong),
         *problems_of_intents(pool, intents, patience),
@@ -141,9 +149,17 @@ _OF_ENTRIES = {
 }
 
 
-def problems_of_pause(pool: PoolReport, unclear: str) -> Iterator[Problem]:
-    """Nodes that cannot know whether all entries are paused: those that start meanwhile fire nothing."""
+def problems_of_pause(pool: PoolReport, of_all: Told) -> Iterator[Problem]:
+    """That all entries are paused; or that nobody can know it: nodes that start meanwhile fire nothing."""
+    halt = of_all.halt
+    if halt is not None:
+        yield Problem(
+            f"Everything is paused, {pause_words(halt.since, author=halt.author, note=halt.note)}.",
+            "When all may go on: celery -A <app> dispatch resume --all.",
+            Severity.WARNING,
+        )
     silent = [node for node in pool.alive if ALL in node.errors]
+    unclear = of_all.unclear
     if not unclear and not silent:
         return
     waiting = f"; {ids(silent)} {'fires' if len(silent) == 1 else 'fire'} nothing" if silent else ""

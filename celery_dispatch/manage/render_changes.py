@@ -103,17 +103,23 @@ def _value(value: Any) -> str:
 
 
 def restored_document(restored: Sequence[Restored]) -> dict[str, Any]:
-    """``{"entries": [{"name", "row", "cursor", "error"}]}``: whether each was put back, or would be."""
+    """``{"entries": [{"name", "row", "cursor", "deleted", "error"}]}``: what was put back, or would be."""
     return {
         "entries": [
-            {"name": each.name, "row": each.row, "cursor": each.cursor, "error": each.error or None}
+            {
+                "name": each.name,
+                "row": each.row,
+                "cursor": each.cursor,
+                "deleted": each.deleted,
+                "error": each.error or None,
+            }
             for each in restored
         ]
     }
 
 
-def restored_view(restored: Sequence[Restored], width: int) -> RenderableType:
-    """Counts, and a line for what cannot be put back."""
+def restored_view(restored: Sequence[Restored], width: int, *, dry_run: bool) -> RenderableType:
+    """Counts, and a line for what cannot be put back, or stays deleted."""
     rows, cursors = sum(each.row for each in restored), sum(each.cursor for each in restored)
     kept = sum(not (each.row or each.cursor or each.error) for each in restored)
     lines = [
@@ -121,10 +127,11 @@ def restored_view(restored: Sequence[Restored], width: int) -> RenderableType:
         for each in restored
         if each.error
     ]
-    return Group(
-        *lines,
-        Text(
-            f"Put back: {counted(rows, 'row')} of entries and pauses, {counted(cursors, 'cursor')}. "
-            f"As they were: {counted(kept, 'entry')}."
-        ),
-    )
+    lines += [
+        Text(f"{printable(each.name)}: it was deleted since, and stays so; create it anew.", style="yellow")
+        for each in restored
+        if each.deleted
+    ]
+    done = "Dry run, nothing was written. To be put back" if dry_run else "Put back"
+    counts = f"{counted(rows, 'row')} of entries and pauses, {counted(cursors, 'cursor')}"
+    return Group(*lines, Text(f"{done}: {counts}. As they were: {counted(kept, 'entry')}."))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from datetime import datetime
 
@@ -12,7 +13,7 @@ from rich.text import Text
 from celery_dispatch.core.ports import Damaged
 from celery_dispatch.manage.pieces import Column, fitted_table, noted, pair_grid, state_words
 from celery_dispatch.manage.reports import Dues, EntryDetail, EntryList, EntryState
-from celery_dispatch.manage.words import clock_time, duration, relative, shorten
+from celery_dispatch.manage.words import clock_time, duration, pause_words, relative, shorten
 from celery_dispatch.redis_store.codec import printable
 
 __all__ = ["dues_view", "entries_view", "entry_view"]
@@ -96,16 +97,23 @@ def _definition(detail: EntryDetail) -> Iterable[tuple[str, Text]]:
         window = f", not older than {duration(entry.catch_up_window)}" if entry.catch_up_window else ""
         yield "catch-up", Text(entry.catch_up.value + window)
         for name in sorted(entry.asked.keys() - {"catch_up", "catch_up_window"}):
-            yield name.replace("_", " "), Text(printable(str(entry.asked[name])))
+            yield name.replace("_", " "), Text(_asked(entry.asked[name]))
         yield "definition", Text(entry.definition)
+
+
+def _asked(value: object) -> str:
+    """What an entry asks of this package: text as it is, all else as JSON."""
+    return printable(value if isinstance(value, str) else json.dumps(value, default=str))
 
 
 def _place(detail: EntryDetail) -> Iterable[tuple[str, Text]]:
     report, cursor = detail.report, detail.cursor
     if detail.pause is not None:
         pause = detail.pause
-        said = [f"since {clock_time(pause.since)}", pause.author and f"by {pause.author}", pause.note]
-        yield "paused", Text(printable(", ".join(filter(None, said))), style="yellow")
+        yield (
+            "paused",
+            Text(pause_words(pause.since, author=pause.author, note=pause.note), style="yellow"),
+        )
     yield "owner", Text(report.owner or "nobody")
     yield "standby", Text(report.standby or "nobody")
     yield "fired", Text(f"{report.fired:,}, skipped {report.skipped:,}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -15,13 +16,14 @@ from celery_dispatch.celery_bridge.moments import rfc3339
 from celery_dispatch.manage.editing import Preview
 from celery_dispatch.manage.pieces import Column, fitted_table, noted, pair_grid
 from celery_dispatch.manage.schedule_words import schedule_words
-from celery_dispatch.manage.words import clock_time, duration, shorten
+from celery_dispatch.manage.words import clock_time, duration, pause_words, shorten
 from celery_dispatch.redis_store.codec import printable
-from celery_dispatch.schedules import Page, Schedule, State
+from celery_dispatch.schedules import Page, Paused, Schedule, State
 
 __all__ = [
-    "page_document",
-    "page_view",
+    "Listing",
+    "listing_document",
+    "listing_view",
     "preview_document",
     "preview_view",
     "schedule_document",
@@ -32,29 +34,47 @@ _LONGEST_NAME = 100
 _STYLES = {State.SCHEDULED: "green", State.BROKEN: "bold red", State.COMPLETED: "dim"}
 
 
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """Some schedules by name, and the pause of all of them, if they are paused."""
+
+    page: Page
+    paused_all: Paused | None
+
+
 # --- JSON ---------------------------------------------------------------------------------------------------
 
 
-def page_document(page: Page) -> dict[str, Any]:
-    """``{"schedules", "next"}``; ``next`` is for ``--after``, ``null`` at the end."""
-    return {"schedules": [schedule_document(each) for each in page.items], "next": page.next}
+def listing_document(listing: Listing) -> dict[str, Any]:
+    """``{"schedules", "next", "paused_all"}``; ``next`` is for ``--after``, ``null`` at the end."""
+    page = listing.page
+    return {
+        "schedules": [schedule_document(each) for each in page.items],
+        "next": page.next,
+        "paused_all": _pause_document(listing.paused_all),
+    }
 
 
 def schedule_document(schedule: Schedule) -> dict[str, Any]:
-    paused = schedule.paused
     return {
         "name": schedule.name,
         "origin": schedule.origin,
         "version": schedule.version,
         "state": schedule.state.value,
         "definition": schedule.definition,
-        "paused": paused and {"at": rfc3339(paused.at), "note": paused.note, "author": paused.author},
+        "paused": _pause_document(schedule.paused),
         "next_due": _time(schedule.next_due),
         "last_due": _time(schedule.last_due),
         "fired": schedule.fired,
         "skipped": schedule.skipped,
         "error": schedule.error or None,
     }
+
+
+def _pause_document(paused: Paused | None) -> dict[str, Any] | None:
+    if paused is None:
+        return None
+    return {"at": rfc3339(paused.at), "note": paused.note, "author": paused.author}
 
 
 def preview_document(preview: Preview) -> dict[str, Any]:
@@ -74,12 +94,15 @@ def _time(moment: datetime | None) -> str | None:
 # --- people -------------------------------------------------------------------------------------------------
 
 
-def page_view(page: Page, width: int) -> RenderableType:
-    """One line a schedule; what is wrong below."""
+def listing_view(listing: Listing, width: int) -> RenderableType:
+    """One line a schedule; what is wrong or paused below."""
+    page, parts = listing.page, list[RenderableType]()
+    if listing.paused_all is not None:
+        parts += [Text(f"Everything is paused, {_paused(listing.paused_all)}.", style="yellow"), Text()]
     if not page.items:
-        return Text("No schedule matches.")
+        return Group(*parts, Text("No schedule matches."))
     items = page.items
-    parts: list[RenderableType] = [
+    parts += [
         fitted_table(
             [
                 Column("name", [shorten(printable(each.name), _LONGEST_NAME) for each in items], least=20),
@@ -99,6 +122,11 @@ def page_view(page: Page, width: int) -> RenderableType:
         )
     ]
     parts += [noted(printable(each.name), printable(each.error), "bold red") for each in items if each.error]
+    parts += [
+        noted(printable(each.name), f"paused {_paused(each.paused)}", "yellow")
+        for each in items
+        if each.paused is not None
+    ]
     if page.next is not None:
         parts += [Text(f"There are more: --after {printable(page.next)!r}.", style="dim")]
     return Group(*parts)
@@ -121,9 +149,7 @@ def _pairs(schedule: Schedule) -> Iterable[tuple[str, Text]]:
         if definition.get(field):
             yield field, Text(json.dumps(definition[field], ensure_ascii=True))
     if schedule.paused is not None:
-        paused = schedule.paused
-        words = [f"since {clock_time(paused.at)}", paused.author and f"by {paused.author}", paused.note]
-        yield "paused", Text(printable(", ".join(filter(None, words))), style="yellow")
+        yield "paused", Text(_paused(schedule.paused), style="yellow")
     yield "next due", Text(_clock(schedule.next_due))
     yield "last due", Text(_clock(schedule.last_due))
     yield "fired", Text(f"{schedule.fired:,}, skipped {schedule.skipped:,}")
@@ -136,9 +162,14 @@ def preview_view(preview: Preview, width: int) -> RenderableType:
         return Text("It is never due again.")
     grid = Table.grid(padding=(0, 2))
     for due, fires_at in preview.occurrences:
+        there = f"{due.astimezone(preview.zone):%a %H:%M:%S} in {preview.zone.key}" if preview.zone else ""
         later = f"fired {duration(fires_at - due)} later" if fires_at > due else ""
-        grid.add_row(Text(clock_time(due)), Text(later, style="dim"))
+        grid.add_row(Text(clock_time(due)), Text(there), Text(later, style="dim"))
     return grid
+
+
+def _paused(paused: Paused) -> str:
+    return pause_words(paused.at, author=paused.author, note=paused.note)
 
 
 def _task(schedule: Schedule) -> str:

@@ -25,13 +25,14 @@ _T = TypeVar("_T")
 class Told:
     """The entries of the config and those created at run time, and the pause that holds for one now.
 
-    The fingerprint is the config's: what is said at run time is no part of it.  ``unclear`` says why nobody
-    can know whether all entries are paused.  ``shadowed`` are the names of the config that an entry which was
-    created at run time has too: the config's is the one that is fired.
+    The fingerprint is the config's: what is said at run time is no part of it.  ``halt`` is the pause of all
+    entries, if it is on; ``unclear`` says why nobody can know whether it is.  ``shadowed`` are the names of
+    the config that an entry which was created at run time has too: the config's is the one that is fired.
     """
 
     catalog: Catalog
     pause: Callable[[str], Pause | None]
+    halt: Pause | None = None
     unclear: str = ""
     shadowed: frozenset[str] = frozenset()
 
@@ -65,13 +66,15 @@ def told_by(
             return str(wrong)
         return None
 
+    halt = live.halt if live.is_halted else None
+
     def pause(name: str) -> Pause | None:
         row = live.row(name)
-        return row.pause if row is not None and row.is_paused else live.halt if live.is_halted else None
+        return row.pause if row is not None and row.is_paused else halt
 
     entries = _Lazy([*config.entries, *defined], live.get)
     catalog = Catalog(config.fingerprint, entries, _Lazy([*config.broken, *defined], error))
-    return Told(catalog, pause, unclear, frozenset(shadowed))
+    return Told(catalog, pause, halt, unclear, frozenset(shadowed))
 
 
 class _Lazy(Mapping[str, _T]):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence, Sized
 from datetime import datetime, timedelta, timezone
 
+from celery_dispatch.redis_store.codec import printable
+
 __all__ = [
     "clock_time",
     "counted",
@@ -12,6 +14,7 @@ __all__ = [
     "is_or_are",
     "listed",
     "milliseconds",
+    "pause_words",
     "relative",
     "sentence",
     "shorten",
@@ -49,6 +52,12 @@ def clock_time(moment: datetime) -> str:
     """``2026-11-21 02:18:02.125 UTC``, without the milliseconds where there are none."""
     text = moment.astimezone(timezone.utc).isoformat(sep=" ", timespec="milliseconds")[:-6]
     return f"{text.removesuffix('.000')} UTC"
+
+
+def pause_words(since: datetime, *, author: str, note: str) -> str:
+    """``since 2026-11-21 02:18:02 UTC, by ada: wrong figures``; printable."""
+    words = f"since {clock_time(since)}" + (f", by {author}" if author else "")
+    return printable(f"{words}: {note}" if note else words)
 
 
 def milliseconds(value: float | None) -> str:

@@ -15,7 +15,7 @@ from celery_dispatch.redis_store.own_keys import of_store
 
 __all__ = ["Planting"]
 
-_MOST = 1_000  # cursors in one step
+_MOST = 300  # cursors in one step, so that Redis is not held up for long: some 3 µs each
 
 
 class Planting:
@@ -30,7 +30,7 @@ class Planting:
     def plant(self, cursors: Mapping[str, tuple[Cursor | None, Cursor]]) -> set[str]:
         """Write each cursor whose name still has the one that was read; the names of those that were.
 
-        Up to 1,000 of them are one atomic step.  On ``StoreUnavailable`` the outcome is unknown; the same may
+        Up to 300 of them are one atomic step.  On ``StoreUnavailable`` the outcome is unknown; the same may
         be repeated.
         """
         names = list(cursors)

@@ -25,7 +25,8 @@ from celery_dispatch.redis_store.row_codec import decode_row, encode_row, row_af
 
 __all__ = ["RedisRows", "check_changes", "row_to_be"]
 
-_MOST = 1_000  # names or rows in one command
+_MOST = 1_000  # names in one command
+_MOST_WRITTEN = 300  # rows in one script, so that Redis is not held up for long: some 3 µs each
 _LATEST = 2**53
 _GATE = re.compile(r"[0-9]*\.[0-9]*")  # another one is none, here as in claim.lua
 _STATUSES = {
@@ -41,7 +42,7 @@ _Args = list[Union[str, bytes, int]]
 class RedisRows:
     """The rows of all entries; implements the ``Rows`` port.
 
-    May be used from several threads.  Raises ``StoreError``.  More than 1,000 rows that are put back or
+    May be used from several threads.  Raises ``StoreError``.  More than 300 rows that are put back or
     retired take several steps, each of them atomic.
     """
 
@@ -105,18 +106,18 @@ class RedisRows:
     @of_store
     def put_back(self, recovery: str, known: int, rows: Mapping[str, Row]) -> None:
         listed = list(rows.items())
-        for start in range(0, max(1, len(listed)), _MOST):
+        for start in range(0, max(1, len(listed)), _MOST_WRITTEN):
             args: _Args = [recovery, known]
-            for name, row in listed[start : start + _MOST]:
+            for name, row in listed[start : start + _MOST_WRITTEN]:
                 args += (name, row.version, encode_row(row))
             self._run("put_back", (self._keys.nodes,), args, recovery=recovery)
 
     @of_store
     def retire(self, rows: Mapping[str, tuple[Row, Cursor]]) -> None:
         listed = list(rows.items())
-        for start in range(0, len(listed), _MOST):
+        for start in range(0, len(listed), _MOST_WRITTEN):
             args: _Args = []
-            for name, (row, cursor) in listed[start : start + _MOST]:
+            for name, (row, cursor) in listed[start : start + _MOST_WRITTEN]:
                 args += (name, encode_row(row), encode_cursor(cursor))
             self._run("retire", (self._keys.cursor, self._keys.nodes), args, recovery="")
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import datetime
 from secrets import token_hex
 
@@ -82,12 +81,10 @@ class Editing:
 
 def change_of(found: Found, now: datetime) -> Change:
     """A change of what is stored that leaves what it says; ``replace`` what is to be said."""
-    row = found.row
+    row, token = found.row, token_hex(8)
     if isinstance(row, Row):
-        kept = Change(found.name, row, "", row.created, now, row.definition, row.pause)
-    else:
-        kept = Change(found.name, row, "", now, now, before=_carried(found))
-    return replace(kept, token=token_hex(8))
+        return Change(found.name, row, token, row.created, now, row.definition, row.pause)
+    return Change(found.name, row, token, now, now, before=_carried(found))
 
 
 def _carried(found: Found) -> str:

@@ -426,8 +426,8 @@ def test_doctor_finds_what_is_wrong_with_evidence_and_exits_by_severity(place: P
     found = {finding["what"]: finding for finding in diagnosis["findings"]}
     assert found["1 entry is in error: bad."]["evidence"][0].startswith("bad: ")
     assert "Redis has no append-only file" in " ".join(found)
-    assert found["1 occurrence was skipped so far, by the entries' catch-up policies or because a message "
-                 "could not be sent any more."]["evidence"] == ["tick: 1"]  # fmt: skip
+    assert found["1 occurrence was skipped so far: while paused, by the entries' catch-up policies, or "
+                 "because a message could not be sent any more."]["evidence"] == ["tick: 1"]  # fmt: skip
     assert diagnosis["errors"] == 1
     assert diagnosis["not_read"] == []
 
@@ -445,8 +445,10 @@ def test_doctor_tells_which_entries_take_two_steps_and_why(place: Place, beats: 
         for finding in place.json("doctor", code=2, module=module)["findings"]
         if finding["area"] == "broker"
     ]
-    assert notes[0][0].startswith("1 entry: claim and message are one write")
-    assert "1 entry: two steps, because" in notes[1][0] and "before_task_publish" in notes[1][0]
+    assert notes[0][0].startswith("1 entry of beat_schedule: claim and message are one write")
+    assert (
+        "1 entry of beat_schedule: two steps, because" in notes[1][0] and "before_task_publish" in notes[1][0]
+    )
     assert notes[1][1] == ["tick"]
     before_task_publish.disconnect(sys.modules[module].stamp, sender="proj.tick")
 
@@ -465,7 +467,7 @@ def test_doctor_sees_what_the_named_scheduler_overrides(place: Place, beats: Bea
         f["what"] for f in place.json("doctor", code=2, module=module)["findings"] if f["area"] == "broker"
     ]
     assert len(found) == 1
-    assert "2 entries: two steps, because" in found[0] and "apply_async" in found[0]
+    assert "2 entries of beat_schedule: two steps, because" in found[0] and "apply_async" in found[0]
 
 
 def test_doctor_tells_in_what_another_config_differs(place: Place, beats: Beats) -> None:

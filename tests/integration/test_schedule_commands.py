@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import re
 import sys
 import textwrap
 from collections.abc import Callable, Iterator
@@ -126,6 +127,11 @@ def test_a_stale_writer_is_told_and_writes_nothing(place: Place) -> None:
         (["add", "a\x07b", "--task", "proj.tick", "--every", "1"], 2, "control characters"),
         (["add", "fixed", "--task", "proj.tick", "--every", "1"], 1, "is an entry of beat_schedule"),
         (["edit", "fixed", "--every", "1"], 1, "is an entry of the config"),
+        (
+            ["add", "x", "--task", "proj.tick", "--every", "1", "--set", "optoins.queue=q"],
+            1,
+            "no field 'optoins'",
+        ),
         (["edit", "nope", "--every", "1"], 1, "There is no schedule 'nope'"),
         (["pause"], 2, "Give the NAME of an entry, or --all"),
         (["remove", "a", "b", "--version", "1"], 2, "--version goes with one NAME"),
@@ -147,6 +153,7 @@ def test_an_entry_of_the_config_is_paused_with_note_and_author(place: Place) -> 
     assert (fixed["paused"]["note"], fixed["paused"]["author"]) == ("wrong figures", "ada")
     assert place.json("show", "fixed")["paused"]["note"] == "wrong figures"
     assert "by ada" in place.run("show", "fixed").output
+    assert re.search(r"fixed: paused since .* UTC, by ada: wrong figures", place.run("list").output)
     place.json("resume", "fixed")
     assert place.json("list")["schedules"][0]["paused"] is None
 
@@ -157,12 +164,33 @@ def test_one_wrong_name_does_not_stop_the_others(place: Place) -> None:
 
 
 def test_everything_is_paused_and_resumed(place: Place) -> None:
-    place.json("pause", "--all", "--note", "INC-1")
+    assert place.json("list")["paused_all"] is None
+    assert place.run("pause", "--all", "--note", "INC-1", "--author", "ann").output == "All entries: paused\n"
+    assert place.json("list")["paused_all"]["note"] == "INC-1"
+    for command in ("list", "status", "doctor"):
+        said = re.search(r"Everything is paused, since .* UTC, by ann: INC-1\.", place.run(command).output)
+        assert said, command
     with Schedules(place.app) as schedules:
         assert schedules.paused_all is not None
         assert schedules.paused_all.note == "INC-1"
         place.json("resume", "--all")
         assert schedules.paused_all is None
+
+
+def test_that_nobody_can_read_whether_everything_is_paused_is_said_with_its_cure(place: Place) -> None:
+    place.json("pause", "--all")
+    client = redis.Redis.from_url(place.app.conf.broker_url)
+    client.hset(Keys("celery-dispatch").entries, "", "nonsense")
+    client.close()
+    said = "Whether everything is paused cannot be read (damaged"
+    (problem,) = [each for each in place.json("status", code=1)["problems"] if each["what"].startswith(said)]
+    assert (problem["severity"], "pause --all" in problem["cure"]) == ("error", True)
+    found = place.run("doctor").output
+    assert said in found and "no node would have written" not in found
+    assert [each["name"] for each in place.json("list")["schedules"]] == ["fixed"]
+    place.json("pause", "--all")
+    place.json("resume", "--all")
+    assert said not in place.run("status").output
 
 
 def test_what_does_not_exist_yet_is_previewed(place: Place) -> None:
@@ -171,6 +199,8 @@ def test_what_does_not_exist_yet_is_previewed(place: Place) -> None:
         each["due"][11:] for each in preview["occurrences"]
     ] == ["01:00:00.000Z"] * 2
     assert place.json("preview", code=1)["error"] == "There is nothing to look at."
+    shown = place.run("preview", "--cron", "0 3 * * mon", "--timezone", "Europe/Paris", "-n", "2").output
+    assert len(re.findall(r" UTC +Mon 03:00:00 in Europe/Paris", shown)) == 2
 
 
 def test_an_entry_is_run_and_what_was_missed_is_made_up_for(place: Place) -> None:
@@ -179,6 +209,8 @@ def test_an_entry_is_run_and_what_was_missed_is_made_up_for(place: Place) -> Non
     assert place.json("backfill", "fixed", *span, "--dry-run")["count"] == 6
     assert place.json("backfill", "fixed", *span, "--yes", "--rate", "1000")["sent"] == 6
     assert "add --yes" in place.json("backfill", "fixed", *span, code=2)["error"]
+    told = place.run("backfill", "fixed", *span, "--dry-run").output
+    assert "due 6 times from 2026-11-01 00:00:00 UTC to 2026-11-01 00:01:00 UTC." in told
     client = redis.Redis.from_url(place.app.conf.broker_url)
     rows: Any = client.lrange("celery", 0, -1)
     client.close()
@@ -263,11 +295,15 @@ def test_a_backup_puts_back_what_was_lost_and_overwrites_nothing(place: Place) -
     before = place.json("list")["schedules"]
     place.json("edit", "b", "--every", "60")
     assert not any(each["row"] or each["cursor"] for each in place.json("restore", path)["entries"])
+    place.json("remove", "b")
+    assert [each["name"] for each in place.json("restore", path)["entries"] if each["deleted"]] == ["b"]
+    assert "b: it was deleted since, and stays so; create it anew." in place.run("restore", path).output
 
     client = redis.Redis.from_url(place.app.conf.broker_url)
     client.flushall()
     client.close()
     assert all(each["row"] for each in place.json("restore", path, "--dry-run")["entries"])
+    assert "Dry run, nothing was written. To be put back: 2" in place.run("restore", path, "--dry-run").output
     assert len(place.json("list")["schedules"]) == 1
     place.json("restore", path)
     after = place.json("list")["schedules"]

@@ -15,6 +15,7 @@ from rich.console import Console
 from celery_dispatch.core.entry import Catalog, Cursor, Entry, Fence
 from celery_dispatch.core.ports import Damaged, Intent
 from celery_dispatch.core.ring import Ring
+from celery_dispatch.core.rows import Pause
 from celery_dispatch.errors import ConfigError, StoreRefused, StoreUnavailable
 from celery_dispatch.manage.doctor.examine import examine, unusable_settings
 from celery_dispatch.manage.doctor.findings import Area, Diagnosis, Finding
@@ -33,7 +34,7 @@ from celery_dispatch.manage.reports import (
     Severity,
     Sketch,
 )
-from celery_dispatch.manage.run_time import Told
+from celery_dispatch.manage.run_time import Told, nothing_told
 from celery_dispatch.testing import (
     ManualClock,
     MemoryIntents,
@@ -78,6 +79,10 @@ HEALTHY = Snapshot(
     pool=pool(),
     routes=Routes(),
 )
+
+
+def told(**changes: Any) -> Told:
+    return replace(nothing_told(Catalog("v1", {})), **changes)
 
 
 def findings(**changes: Any) -> tuple[Finding, ...]:
@@ -316,8 +321,13 @@ def test_paths_are_counted_with_the_reason_for_two_steps() -> None:
         Route(True, "", 412, ("a",)),
         Route(False, "the signal x has a receiver", 12, ("b", "c")),
     ))  # fmt: skip
-    assert the_finding("412 entries: claim and message are one write", routes=routes).severity is NOTE
-    finding = the_finding("12 entries: two steps, because the signal x has a receiver.", routes=routes)
+    assert (
+        the_finding("412 entries of beat_schedule: claim and message are one write", routes=routes).severity
+        is NOTE
+    )
+    finding = the_finding(
+        "12 entries of beat_schedule: two steps, because the signal x has a receiver.", routes=routes
+    )
     assert finding.severity is NOTE
     assert finding.evidence == ("b, c", "and 10 more")
 
@@ -361,13 +371,21 @@ def test_errors_that_nodes_count_but_do_not_name_are_told() -> None:
 def test_a_pause_of_all_that_cannot_be_read_is_an_error_with_its_cure() -> None:
     silent = pool(node("a"), node("b", state=NodeState.JOINING, errors={"": "cannot be read"}, error_count=1))
     finding = the_finding(
-        "Whether everything is paused cannot be read (damaged", unclear="damaged", pool=silent
+        "Whether everything is paused cannot be read (damaged", of_all=told(unclear="damaged"), pool=silent
     )
     assert finding.severity is ERROR
     assert "so that a node which starts now fires nothing; b fires nothing" in finding.what
     assert "pause --all" in finding.cure
     the_finding("Whether everything is paused cannot be read (its row is missing", pool=silent)
     assert not [each for each in examine(replace(HEALTHY, pool=silent)).findings if "more entry" in each.what]
+
+
+def test_that_everything_is_paused_is_a_warning_with_who_and_why() -> None:
+    halt = Pause(NOW, author="ann", note="INC-1")
+    finding = the_finding("Everything is paused", of_all=told(halt=halt))
+    assert finding.severity is WARNING
+    assert finding.what == "Everything is paused, since 2026-01-02 03:04:05 UTC, by ann: INC-1."
+    assert "resume --all" in finding.cure
 
 
 def test_what_is_shadowed_is_a_warning_that_says_how_to_end_it() -> None:
@@ -489,8 +507,8 @@ def test_everything_is_read_into_one_snapshot() -> None:
         torn=Damaged("?", "not JSON"),
     )
     asked = consulted(store, "ahead", "skips", "torn")
-    told = Told(asked.sources.catalog, lambda name: None, shadowed=frozenset({"skips"}))
-    asked = replace(asked, sources=replace(asked.sources, look=lambda config, names: told))
+    said = told(catalog=asked.sources.catalog, shadowed=frozenset({"skips"}))
+    asked = replace(asked, sources=replace(asked.sources, look=lambda config, names: said))
     asked.outbox.user_code.add("skips")  # type: ignore[attr-defined]
     snapshot = read_snapshot(asked)
     assert {entry.name: entry.state.value for entry in snapshot.wrong} == {

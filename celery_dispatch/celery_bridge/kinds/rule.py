@@ -4,8 +4,8 @@ dateutil steps from the rule's beginning to wherever it is asked.  Here it is as
 whole number of periods later than the true one, with what the rule took from that (the day of the month, …)
 said outright, so that the times are the same.  A rule with a COUNT is counted from its beginning, once.
 
-What would keep dateutil busy for long is refused: rules that are never due, and those whose one period holds
-more times than anybody would write down.
+What would keep dateutil busy for long is refused: rules that are never due, those whose one period holds
+more times than anybody would write down, and those for which it would look at each second of a year.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ _DAY_PARTS = ("BYWEEKNO", "BYYEARDAY", "BYMONTHDAY", "BYDAY", "BYWEEKDAY", "BYEA
 _TIME_PARTS = ("BYHOUR", "BYMINUTE", "BYSECOND")
 _TIMES_WITHIN = {"HOURLY": 1, "MINUTELY": 2, "SECONDLY": 3}  # parts of the time that choose the period itself
 _MOST_TIMES = 20_000  # in one period
+_MOST_TIMES_OFTEN = 100  # in one of an hour or less, of which there are many
 _MOST_COUNTED = 10_000
 # dateutil looks as far as the year 9999, so from here not for long.
 _LAST_YEARS = datetime(9950, 1, 1)  # noqa: DTZ001 — by the wall clock
@@ -125,15 +126,20 @@ class Rule:
 
 
 def _check_size(parts: Mapping[str, str], text: str) -> None:
-    """Refuse a period of more times than can be gone through in passing, or of fewer than BYSETPOS counts."""
+    """Refuse what dateutil goes through one by one: periods of many times, or of fewer than are counted."""
     freq, several = parts.get("FREQ", ""), 1
     for name in _TIME_PARTS[_TIMES_WITHIN.get(freq, 0) :]:
         several *= len(parts.get(name, "0").split(","))
-    times = _DAYS.get(freq, 0) * several
-    if times > _MOST_TIMES:
+    times = _DAYS.get(freq, 1) * several
+    if times > (_MOST_TIMES if freq in _DAYS else _MOST_TIMES_OFTEN):
         raise EntryError(
             f"rrule rule = {text!r:.80}: up to {times:,} times in one period; "
             "use a higher FREQ, such as MINUTELY"
+        )
+    if freq == "SECONDLY" and "BYHOUR" in parts and any(part in parts for part in ("BYMONTH", *_DAY_PARTS)):
+        raise EntryError(
+            f"rrule rule = {text!r:.80}: each second of the days between would be looked at; "
+            "use FREQ=DAILY with BYHOUR, BYMINUTE and BYSECOND"
         )
     places = [place.lstrip("+-") for place in parts.get("BYSETPOS", "").split(",") if place]
     if freq in INTERVALS and any(place.isdecimal() and int(place) > several for place in places):

@@ -35,14 +35,14 @@ def _route(route: Route) -> Finding:
         return Finding(
             Area.BROKER,
             Severity.NOTE,
-            f"{counted(route.count, 'entry')}: claim and message are one write. No fault can double or lose "
-            "an occurrence between them.",
+            f"{counted(route.count, 'entry')} of beat_schedule: claim and message are one write. No fault "
+            "can double or lose an occurrence between them.",
         )
     more = route.count - len(route.names)
     return Finding(
         Area.BROKER,
         Severity.NOTE,
-        f"{counted(route.count, 'entry')}: two steps, because {sentence(route.why)}",
+        f"{counted(route.count, 'entry')} of beat_schedule: two steps, because {sentence(route.why)}",
         (*shown, f"and {more:,} more") if more else shown,
         "Nothing. A fault between claim and message may repeat a message, under the same task id.",
     )

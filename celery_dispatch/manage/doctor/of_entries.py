@@ -24,7 +24,7 @@ def check_entries(snapshot: Snapshot) -> Iterator[Finding]:
         if snapshot.broken:
             yield _broken(snapshot)
         return
-    for problem in problems_of_pause(pool, snapshot.unclear):
+    for problem in problems_of_pause(pool, snapshot.of_all):
         yield from_problem(problem, Area.ENTRIES)
     for state in (EntryState.ERROR, EntryState.OVERDUE, EntryState.DAMAGED, EntryState.AHEAD):
         wrong = [entry for entry in snapshot.wrong if entry.state is state]
@@ -42,10 +42,11 @@ def check_entries(snapshot: Snapshot) -> Iterator[Finding]:
             Area.ENTRIES,
             Severity.NOTE,
             f"{counted(snapshot.skipped_total, 'occurrence')} "
-            f"{'was' if snapshot.skipped_total == 1 else 'were'} skipped so far, by the entries' catch-up "
-            "policies or because a message could not be sent any more.",
+            f"{'was' if snapshot.skipped_total == 1 else 'were'} skipped so far: while paused, by the "
+            "entries' catch-up policies, or because a message could not be sent any more.",
             tuple(f"{name}: {count:,}" for name, count in snapshot.skipped),
-            'Nothing, if the policies are meant; dispatch: {"catch_up": "all"} fires every one.',
+            'Nothing, if that is meant. dispatch: {"catch_up": "all"} fires all that is late. What was '
+            "skipped is fired by: celery -A <app> dispatch backfill <name>.",
         )
 
 

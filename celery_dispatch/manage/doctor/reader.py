@@ -15,7 +15,7 @@ from celery_dispatch.core.entry import Catalog, Occurrence
 from celery_dispatch.core.ports import Outbox, Path
 from celery_dispatch.errors import DispatchError, StoreError, StoreRefused
 from celery_dispatch.manage.doctor.snapshot import MOST, DamagedRow, Route, Routes, Server, Snapshot
-from celery_dispatch.manage.operations import Sources, judged, read_intents, read_pool, read_unclear
+from celery_dispatch.manage.operations import Sources, judged, read_intents, read_of_all, read_pool
 from celery_dispatch.manage.reports import EntryReport, PoolReport
 
 __all__ = ["Consulted", "FacetReader", "read_snapshot"]
@@ -72,7 +72,7 @@ def _store(consulted: Consulted) -> dict[str, Any]:
         "open_intents": read_intents(sources.intents),
         "intents": tuple(sources.intents.read(MOST)[1]),
         "damaged_rows": consulted.damaged_rows(),
-        "unclear": read_unclear(sources),
+        "of_all": read_of_all(sources),
         "facets": {config: _facets(consulted.facets, config) for config in _configs(pool)},
     }
 

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+from celery_dispatch.core.entry import Catalog
 from celery_dispatch.core.ports import Intent
 from celery_dispatch.manage.reports import EntryReport, IntentReport, PoolReport
+from celery_dispatch.manage.run_time import Told, nothing_told
 
 __all__ = ["MOST", "DamagedRow", "Route", "Routes", "Server", "Snapshot"]
 
@@ -81,7 +83,7 @@ class Snapshot:
     and are the config's now, ``skipped`` those that skipped most, and how often; ``intents`` the oldest of
     ``open_intents``.  ``facets`` are the rows of each config in the pool, ``None`` where no node has told
     them, and ``own_facets`` those of this app.  ``damaged_rows`` are those of other keys than the cursors'.
-    ``unclear`` says why it cannot be known whether all entries are paused.
+    ``of_all`` is what was said at run time of all entries.
     """
 
     config: str
@@ -101,4 +103,4 @@ class Snapshot:
     facets: Mapping[str, Mapping[str, str] | None] = field(default_factory=dict)
     own_facets: Mapping[str, str] = field(default_factory=dict)
     damaged_rows: tuple[DamagedRow, ...] = ()
-    unclear: str = ""
+    of_all: Told = field(default_factory=lambda: nothing_told(Catalog("", {})))
