@@ -13,10 +13,12 @@ from celery_dispatch.config import suggestion
 from celery_dispatch.manage.controls import ControlError
 from celery_dispatch.schedules.written import FIELDS
 
-__all__ = ["Asked", "changed", "labels_of"]
+__all__ = ["BY_WALL_CLOCK", "Asked", "changed", "labels_of"]
 
 _PARTS = ("args", "kwargs", "options", "dispatch")
-_BY_WALL_CLOCK = ("crontab", "cron", "rrule")  # kinds that are due in a time zone
+
+#: Kinds that are due in a time zone.
+BY_WALL_CLOCK = ("crontab", "cron", "rrule")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ def _kept(definition: Mapping[str, Any], schedule: dict[str, Any]) -> dict[str, 
     if before.get("kind") == schedule["kind"]:
         return {**before, **schedule}
     zone = before.get("timezone")
-    return {**schedule, "timezone": zone} if zone and schedule["kind"] in _BY_WALL_CLOCK else schedule
+    return {**schedule, "timezone": zone} if zone and schedule["kind"] in BY_WALL_CLOCK else schedule
 
 
 def _crontab(text: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from celery_dispatch.manage.asked_for import Asked, changed
+from celery_dispatch.manage.asked_for import BY_WALL_CLOCK, Asked, changed
 from celery_dispatch.manage.controls import ControlError
 from celery_dispatch.schedules import Coming, Schedule, Schedules
 from celery_dispatch.schedules.written import FIELDS
@@ -22,7 +22,7 @@ _EMPTY: dict[str, Any] = {"args": [], "kwargs": {}, "options": {}, "dispatch": {
 class Preview:
     """The next occurrences: when each is due, and when it is fired, which jitter makes later.
 
-    ``zone`` is the schedule's own.
+    ``zone`` is the schedule's own, if it goes by the wall clock of one.
     """
 
     name: str | None
@@ -67,7 +67,11 @@ def previewed(schedules: Schedules, name: str | None, asked: Asked, *, count: in
 
 
 def _preview(name: str | None, definition: Mapping[str, Any], coming: Iterable[Coming]) -> Preview:
-    schedule = definition.get("schedule")
-    zone = schedule.get("timezone") if isinstance(schedule, Mapping) else None
     occurrences = tuple((one.due, one.fires_at) for one in coming)
-    return Preview(name, ZoneInfo(zone) if zone else None, occurrences)
+    return Preview(name, _zone(definition.get("schedule")), occurrences)
+
+
+def _zone(schedule: object) -> ZoneInfo | None:
+    if not isinstance(schedule, Mapping) or schedule.get("kind") not in BY_WALL_CLOCK:
+        return None
+    return ZoneInfo(schedule["timezone"]) if schedule.get("timezone") else None

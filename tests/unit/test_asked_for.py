@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timezone
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from celery_dispatch.manage.asked_for import Asked, changed, labels_of
 from celery_dispatch.manage.controls import ControlError
+from celery_dispatch.manage.editing import previewed
+from celery_dispatch.schedules import Coming
 
 TICK = {
     "task": "proj.tick",
@@ -109,6 +113,27 @@ def test_what_cannot_be_read_is_refused_with_a_cure(asked: Asked, what: str) -> 
         changed(TICK, asked)
     assert what in str(caught.value)
     assert caught.value.cure
+
+
+class Previewing:
+    """Schedules that preview one occurrence of whatever is asked for."""
+
+    def preview(self, definition: Any, **_: object) -> tuple[Coming, ...]:
+        due = datetime(2026, 11, 21, 3, tzinfo=timezone.utc)
+        return (Coming(due, due),)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "zone"),
+    [
+        ('{"kind": "cron", "expression": "0 4 * * *", "timezone": "Europe/Paris"}', ZoneInfo("Europe/Paris")),
+        ('{"kind": "cron", "expression": "0 4 * * *"}', None),
+        ('{"kind": "lunar", "timezone": "Mare Imbrium"}', None),
+    ],
+)
+def test_a_preview_is_in_the_zone_of_the_schedule(schedule: str, zone: ZoneInfo | None) -> None:
+    schedules: Any = Previewing()
+    assert previewed(schedules, None, Asked(schedule=schedule), count=1).zone == zone
 
 
 def test_labels_are_json_or_text() -> None:
