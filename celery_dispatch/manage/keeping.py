@@ -153,12 +153,15 @@ def restore(
         cursors = _at(cursors, kept.pool.read().now)
     wanted_cursors = {name: cursor for name, cursor in cursors.items() if name not in wrong}
     wanted_rows = {name: row for name, row in rows.items() if name not in wrong}
-    put_cursors = _missing_cursors(kept, wanted_cursors)
-    put_rows, deleted = _compared(kept, wanted_rows)
+    stored_cursors = dict(zip(wanted_cursors, kept.ledger.read(list(wanted_cursors))))
+    stored_rows = dict(zip(wanted_rows, kept.rows.read(list(wanted_rows))))
+    put_cursors = {name for name, stored in stored_cursors.items() if stored is None}
+    put_rows, deleted = _compared(wanted_rows, stored_rows)
     if not dry_run:
         put_cursors = kept.planting.plant({name: (None, wanted_cursors[name]) for name in put_cursors})
         _put_back(kept, {name: wanted_rows[name] for name in put_rows})
-    errors = {**_damaged(document), **wrong}
+    in_the_way = {**_in_the_way(stored_cursors, "cursor"), **_in_the_way(stored_rows, "row")}
+    errors = {**_damaged(document), **in_the_way, **wrong}
     return tuple(
         Restored(name, name in put_rows, name in put_cursors, name in deleted, errors.get(name, ""))
         for name in sorted({*document["entries"], *document["cursors"], *errors})
@@ -196,16 +199,21 @@ def _at(cursors: Mapping[str, Cursor], now: datetime) -> dict[str, Cursor]:
     return {name: replace(cursor, due=max(cursor.due, moment)) for name, cursor in cursors.items()}
 
 
-def _missing_cursors(kept: Kept, cursors: Mapping[str, Cursor]) -> set[str]:
-    names = list(cursors)
-    return {name for name, stored in zip(names, kept.ledger.read(names)) if stored is None}
+def _in_the_way(stored: Mapping[str, Any], what: str) -> dict[str, str]:
+    """What is there and cannot be read, so that nobody knows whether it is older."""
+    return {
+        name: f"its {what} in Redis is {it}; remove that (HDEL), and restore again"
+        for name, it in stored.items()
+        if isinstance(it, Damaged)
+    }
 
 
-def _compared(kept: Kept, rows: Mapping[str, Row]) -> tuple[set[str], set[str]]:
+def _compared(
+    rows: Mapping[str, Row], found: Mapping[str, Row | Damaged | None]
+) -> tuple[set[str], set[str]]:
     """The names whose stored row is older or missing, and those that were deleted since."""
     missing, deleted = set(), set()
-    names = list(rows)
-    for name, stored in zip(names, kept.rows.read(names)):
+    for name, stored in found.items():
         if stored is None or (isinstance(stored, Row) and stored.version < rows[name].version):
             missing.add(name)
         elif rows[name].definition and isinstance(stored, Row) and not stored.definition:

@@ -327,10 +327,15 @@ def test_what_cannot_be_read_is_named_and_kept_and_the_rest_is_put_back(place: P
         ("a", "broken"), ("b", "scheduled"), ("fixed", "scheduled")
     ]  # fmt: skip
     client.flushall()
-    client.close()
+    client.hset(keys.cursor, "b", "nonsense")
     restored = {each["name"]: each for each in place.json("restore", path, code=1)["entries"]}
     assert "could not be read when the backup was made" in restored["a"]["error"]
-    assert (restored["a"]["row"], restored["b"]["row"]) == (False, True)
+    assert (restored["a"]["row"], restored["b"]["row"], restored["b"]["cursor"]) == (False, True, False)
+    assert "its cursor in Redis is damaged (not JSON" in restored["b"]["error"]
+    client.hdel(keys.cursor, "b")
+    assert not place.json("restore", path, code=1)["entries"][1]["error"]
+    assert place.json("list")["schedules"][1]["state"] == "scheduled"
+    client.close()
 
 
 def test_a_one_shot_that_was_completed_and_removed_stands_in_nobodys_way(place: Place) -> None:
