@@ -187,11 +187,11 @@ def _changes(results: Results) -> Grid:
 
 
 def _work(results: Results) -> Grid:
-    heads = ["what is done", "entries there", "takes", "Redis busy", "longest command", "which"]
+    heads = ["what is done", "entries there", "takes", "Redis busy", "99 % of commands", "longest", "which"]
     rows = [
         [
-            it.what, f"{it.entries:,}", f"{it.took:.2f} s", f"{it.busy:.2f} s", milliseconds(it.longest),
-            it.command,
+            it.what, f"{it.entries:,}", f"{it.took:.2f} s", f"{it.busy:.2f} s", milliseconds(it.p99),
+            milliseconds(it.longest), it.command,
         ]
         for it in results.work
     ]  # fmt: skip

@@ -150,8 +150,8 @@ def test_figures_have_three_digits_that_count(value: float, words: str) -> None:
 
 def test_work_on_entries_made_at_run_time_is_judged_by_its_longest_command() -> None:
     results = Results()
-    results.add([Work("create 10,000 in one call", 90_000, 1.5, 0.004, "EVALSHA", 0.5)])
-    results.add([Work("backup", 100_000, 1.0, 0.02, "HSCAN", 0.1)])
+    results.add([Work("create 10,000 in one call", 90_000, 1.5, 0.002, 0.004, "EVALSHA", 0.5)])
+    results.add([Work("backup", 100_000, 1.0, 0.002, 0.02, "HSCAN", 0.1)])
     results.add([Followed(True, 30, 0.03, 0.05), Followed(False, 30, 0.3, 0.6)])
     found = verdicts(results)
     assert found["10,000 entries created in one call", "2 s at most"] == "reached"
