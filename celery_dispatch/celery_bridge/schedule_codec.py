@@ -218,10 +218,14 @@ def _crontab(document: Mapping[str, Any], own: Mapping[str, Any]) -> BaseSchedul
     for name, value in fields.items():
         if not _is_cron_field(value):
             raise EntryError(f"crontab {name} = {value!r:.80}: {_CRON_CURE}")
-        with _celerys_words(f"crontab {name} = {value!r:.80}"):
-            crontab(**{name: value})
     with _celerys_words(f"crontab {fields!r:.200}"):
-        return crontab(**fields, **own)
+        try:
+            return crontab(**fields, **own)
+        except Exception:  # which of them it is, Celery does not say
+            for name, value in fields.items():
+                with _celerys_words(f"crontab {name} = {value!r:.80}"):
+                    crontab(**{name: value})
+            raise
 
 
 def _solar(document: Mapping[str, Any], own: Mapping[str, Any]) -> BaseSchedule:
