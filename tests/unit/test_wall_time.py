@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone, tzinfo
 from functools import cache
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -187,6 +189,23 @@ def test_a_rule_keeps_the_wall_clock_where_clocks_change() -> None:
     ]  # fmt: skip
     hourly = rrule("FREQ=HOURLY;INTERVAL=1;BYHOUR=1", dtstart="2026-01-01T00:15:00")
     assert local_dues(hourly, "America/New_York", AUTUMN) == ["01 01:15 -0400", "01 01:15 -0500"]
+
+
+def documented() -> Iterator[tuple[str, datetime, list[str]]]:
+    """Expression, day and times of each cell of the table that tells what happens where clocks change."""
+    page = Path(__file__).parents[2] / "docs" / "reference" / "schedules.md"
+    _, _, table = page.read_text().partition("\n| in New York, 2026 |")
+    head, _, *rows = table.partition("\n\n")[0].splitlines()
+    for day, row in zip((SPRING, AUTUMN), rows, strict=True):
+        cells = row.strip("|").split("|")[1:]
+        for expression, cell in zip(re.findall(r"`([^`]+)`", head), cells, strict=True):
+            yield expression, day, [f"{time:0>5}" for time in re.findall(r"\d+:\d\d", cell)]
+
+
+@pytest.mark.parametrize(("expression", "day", "listed"), list(documented()), ids=str)
+def test_the_table_of_the_reference_is_right(expression: str, day: datetime, listed: list[str]) -> None:
+    dues = [due.split()[1] for due in local_dues(cron(expression), "America/New_York", day)]
+    assert [due for due in dues if listed[0] <= due <= max(listed)] == listed
 
 
 def test_a_day_that_a_zone_skips_runs_when_it_is_over() -> None:
