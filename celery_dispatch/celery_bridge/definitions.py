@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
+from operator import is_
 from typing import TYPE_CHECKING, Any, cast
 
 from celery.beat import ScheduleEntry
@@ -154,8 +155,11 @@ def _own(value: Any) -> Any:
     """
     if type(value) is dict:
         return {key: _own(each) for key, each in value.items()}
-    if type(value) in (list, tuple, set):
+    if type(value) in (list, set):
         return type(value)(map(_own, value))
+    if type(value) is tuple:
+        own = tuple(map(_own, value))
+        return value if all(map(is_, own, value)) else own
     return value
 
 

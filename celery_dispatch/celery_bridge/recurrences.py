@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from celery.schedules import BaseSchedule, crontab, schedule, solar
@@ -144,9 +145,15 @@ class Interval:
 
     def _at(self, last: datetime, steps: int) -> datetime:
         try:
-            return last + timedelta(milliseconds=self.step * steps)
+            return _later(last, self.step * steps)
         except OverflowError:
             raise EntryError("the interval is so long that it never ends") from None
+
+
+@lru_cache(maxsize=1_000)
+def _later(moment: datetime, milliseconds: int) -> datetime:
+    """One object for all that are due at one instant: they are many, and an instant is 48 bytes."""
+    return moment + timedelta(milliseconds=milliseconds)
 
 
 # --- polling ------------------------------------------------------------------------------------------------

@@ -131,7 +131,7 @@ class Firing:
         """Let what was popped and not dealt with ring again: its due is still the same."""
         for item in self._open:
             self._alarms.ring(item)
-        self._settled.extend(item for item in self._open if not item.ticket)
+        self._settled.extend(item for item in self._open if item.alarm is None)
         self._open.clear()
         self._waiting.clear()
 
@@ -199,7 +199,7 @@ class Firing:
         until = self._clock.monotonic() + seconds
         while self._settled and self._clock.monotonic() < until:
             item = self._settled.popleft()
-            if not item.ticket and self._timeline.get(item.entry.name) is item:
+            if item.alarm is None and self._timeline.get(item.entry.name) is item:
                 self._alarms.reckon(item)
 
     def _ask(self, items: list[Item]) -> Iterable[Item]:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import re
 from datetime import datetime, timedelta, timezone
+from functools import lru_cache
 from json.encoder import encode_basestring_ascii
 from sys import intern
 from typing import Any
@@ -70,8 +71,9 @@ def to_ms(moment: datetime) -> int:
     return since.days * _MS_A_DAY + since.seconds * 1000 + since.microseconds // 1000
 
 
+@lru_cache(maxsize=1_000)
 def from_ms(ms: int) -> datetime:
-    """The instant, aware UTC."""
+    """The instant, aware UTC; one object for those of many cursors that were read together."""
     return _EPOCH + timedelta(milliseconds=ms)
 
 

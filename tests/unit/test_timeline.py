@@ -82,13 +82,32 @@ def test_alarms_that_were_replaced_do_not_pile_up() -> None:
     timeline, held = Timeline(), item("held")
     for second in range(20_000):
         timeline.arm(held, at(second))
-    assert len(timeline._live) < 5_000
+        timeline.arm(held, at(second % 7))
+        timeline.arm(held, at(second), backlog=True)
+    assert len(timeline._armed) < 5_000
+    assert sum(map(len, timeline._armed.values())) < 5_000
+    assert len(timeline._backlog) < 5_000
+    assert timeline.pop_due(at(19_999), 10) == [held]
+
+
+def test_what_is_due_waits_where_the_clock_goes_back_and_a_pass_took_only_some() -> None:
+    timeline = Timeline()
+    for order, name in enumerate("abc"):
+        timeline.arm(item(name, order), at(5))
+    assert names(timeline.pop_due(at(5), 1)) == ["a"]
+    assert names(timeline.pop_due(at(4), 9)) == []
+    assert timeline.next_alarm() == at(5)
+    again = timeline.get("b")
+    assert again is not None
+    timeline.arm(again, at(6))
+    assert names(timeline.pop_due(at(5), 9)) == ["c"]
+    assert timeline.next_alarm() == at(6)
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 50), st.booleans()), max_size=200))
 @settings(max_examples=200, deadline=None)
 def test_every_item_is_popped_once_at_its_last_alarm(steps: list[tuple[int, int, bool]]) -> None:
-    timeline, items = Timeline(), [item(str(i)) for i in range(10)]
+    timeline, items = Timeline(), [item(str(i), i) for i in range(10)]
     expected: dict[str, int] = {}
     for which, second, drop in steps:
         if drop:
@@ -97,5 +116,9 @@ def test_every_item_is_popped_once_at_its_last_alarm(steps: list[tuple[int, int,
         else:
             timeline.arm(items[which], at(second))
             expected[str(which)] = second
-    popped = [(second, name) for second in range(51) for name in names(timeline.pop_due(at(second), 99))]
+    popped = []
+    for second in range(51):
+        left = sorted(expected.values())[len(popped) :]
+        assert timeline.next_alarm() == (at(left[0]) if left else None)
+        popped += [(second, name) for name in names(timeline.pop_due(at(second), 99))]
     assert sorted(popped) == sorted((second, name) for name, second in expected.items())
