@@ -29,9 +29,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from json import loads
-from json.encoder import encode_basestring_ascii
+from json.encoder import JSONEncoder, encode_basestring_ascii
 from operator import itemgetter
 from secrets import token_hex
+from sys import intern
 from typing import Any, cast
 
 from celery import Celery
@@ -105,6 +106,8 @@ _FILLED = {field for part, field, _ in _HOLES if part == "headers"} | {"eta", "e
 _EACH_TIME = (re.compile(r'"delivery_tag": "([^"]*)"'), re.compile(r'"expiration": "([^"]*)"'))
 
 _SIMPLE_TEXT = re.compile(r"[\w .,:/@-]{,100}", re.ASCII)
+
+_plain_json = JSONEncoder().encode  # of plain data kombu's own says the same, and takes three times as long
 
 _Values = tuple[str, ...]  # as they stand between the quotes of JSON
 
@@ -263,7 +266,7 @@ class Stencils:
                 _check_signature(task, args, kwargs)
             words = (
                 _quoted(name),
-                b64encode(json.dumps((args, kwargs, _EMBEDDED)).encode()).decode(),
+                b64encode(_plain_json((args, kwargs, _EMBEDDED)).encode()).decode(),
                 _quoted(self._shown(args or (), self._longest[0])),
                 _quoted(self._shown(kwargs, self._longest[1])),
             )
@@ -273,7 +276,8 @@ class Stencils:
         if sum(map(len, words)) > _LONGEST_LETTER:
             return None
         ttl = str(expires // _MILLISECOND) if expires else ""
-        return _Letter(payload, task, f"{payload.task} {options!r}", words, countdown, expires, ttl)
+        shape = intern(f"{payload.task} {options!r}")  # one for all that share it
+        return _Letter(payload, task, shape, words, countdown, expires, ttl)
 
     def _shown(self, value: Any, most: int) -> str:
         """Arguments as Celery shows them to people."""

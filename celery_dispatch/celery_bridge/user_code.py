@@ -20,9 +20,10 @@ from kombu.serialization import registry  # type: ignore[attr-defined]
 __all__ = ["UserCode"]
 
 _AGE = 0.2  # seconds that what was seen is believed; looking takes longer than all the rest
-_SIGNALS = {
-    name: getattr(signals, name) for name in ("before_task_publish", "after_task_publish", "task_sent")
-}
+_BEFORE: Any = signals.before_task_publish
+_AFTER: Any = signals.after_task_publish
+_SENT: Any = signals.task_sent
+_SIGNALS = {"before_task_publish": _BEFORE, "after_task_publish": _AFTER, "task_sent": _SENT}
 _SCHEDULER = ("apply_entry", "apply_async", "send_task", "_send_task")
 _ENCODERS: Mapping[str, Any] = getattr(registry, "_encoders", {})
 _SERIALIZERS = {"kombu", "celery", "yaml"}  # where the encoders that kombu and Celery register are defined
@@ -37,9 +38,10 @@ class UserCode:
         self._scheduler = scheduler
         self._common = ""
         self._of_tasks: dict[str, str] = {}
+        self._serializers: dict[str, str] = {}  # what the serializer of a task runs
         self._last: tuple[ScheduleEntry | None, str] = (None, "")  # asked for twice in a row
         self._until = 0.0
-        self._receivers: list[int] = []  # how many each signal has: cheap enough to be seen each time
+        self._receivers: tuple[int, ...] = ()  # how many each signal has: cheap enough to be seen each time
         self._wraps_sending = False
         self._serializer: object = None
 
@@ -51,16 +53,19 @@ class UserCode:
         return self._last[1]
 
     def _of_one(self, payload: ScheduleEntry) -> str:
-        name = payload.task or ""
+        name, options = payload.task or "", payload.options
         found = self._of_tasks.get(name)
         if found is None:
-            found = self._of_tasks[name] = _of_signals(name) or _of_task(self._app.tasks.get(name))
-        return found or _of_arguments(payload) or self._of_serializer(payload)
+            task = self._app.tasks.get(name)
+            found = self._of_tasks[name] = _of_signals(name) or _of_task(task)
+            self._serializers[name] = self._of_serializer(getattr(task, "serializer", None))
+        of_serializer = self._serializers[name]
+        if options and "serializer" in options:
+            of_serializer = self._of_serializer(options["serializer"])
+        return found or _of_arguments(payload) or of_serializer
 
-    def _of_serializer(self, payload: ScheduleEntry) -> str:
-        task: Any = self._app.tasks.get(payload.task)
-        options: Any = payload.options or {}
-        name = options.get("serializer", getattr(task, "serializer", None)) or self._serializer
+    def _of_serializer(self, name: object) -> str:
+        name = name or self._serializer
         codec = _ENCODERS.get(name) if isinstance(name, str) else None  # rendering will say so
         if codec is None or _home(codec.encoder).partition(".")[0] in _SERIALIZERS:
             return ""
@@ -74,7 +79,7 @@ class UserCode:
 
     def _look(self) -> None:
         """See what holds for all entries and tasks; a receiver or a patch may be added at any time."""
-        now, receivers = time.monotonic(), [len(signal.receivers or ()) for signal in _SIGNALS.values()]
+        now, receivers = time.monotonic(), _receivers()
         if now < self._until and receivers == self._receivers:
             return
         self._receivers = receivers
@@ -110,6 +115,10 @@ class UserCode:
         for router in app.amqp.router.routes:
             if type(router) is not MapRoute:
                 yield f"task_routes has a router of its own: {router!r}"
+
+
+def _receivers() -> tuple[int, ...]:
+    return len(_BEFORE.receivers or ()), len(_AFTER.receivers or ()), len(_SENT.receivers or ())
 
 
 def _of_signals(task: str) -> str:

@@ -20,7 +20,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from typing import cast
+from typing import NamedTuple, cast
 
 from celery_dispatch.core.entry import CatchUp, Entry
 from celery_dispatch.core.recurrence import Nominal
@@ -41,8 +41,7 @@ class Patience:
     limit: timedelta
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """The cursor moves to ``due``, which is fired or not, and ``skipped`` occurrences are counted.
 
     ``fires_at`` is when that occurrence could be dealt with at the earliest.

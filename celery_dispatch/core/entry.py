@@ -30,7 +30,7 @@ from datetime import datetime, timedelta
 from enum import Enum
 from hashlib import blake2b
 from types import MappingProxyType
-from typing import cast
+from typing import NamedTuple, cast
 
 from celery_dispatch.core.recurrence import Nominal, Recurrence
 
@@ -115,8 +115,7 @@ class Entry:
         return self.count is not None and cursor.fired >= self.count
 
 
-@dataclass(frozen=True, slots=True)
-class Occurrence:
+class Occurrence(NamedTuple):
     """One due instant of one entry; ``due`` is nominal, aware UTC, whole milliseconds.
 
     ``jittered`` is when it is fired, where that is later than its due.

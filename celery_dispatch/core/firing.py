@@ -140,12 +140,12 @@ class Firing:
         del self._open[item]
         self._settled.append(item)
 
-    def _next_batch(self, now: datetime, ends: float) -> list[Bid]:
-        """Claims for what was due at ``now``, as many as may go out at once; none after ``ends``."""
-        began, size, batch = self._clock.monotonic(), 0, list[Bid]()
-        while began < ends and len(batch) < self._batch_size and self._next_waiting(now):
+    def _next_batch(self, due_by: datetime, ends: float) -> list[Bid]:
+        """Claims for what was due by then, as many as may go out at once; none after ``ends``."""
+        began, now, size, batch = self._clock.monotonic(), self._clock.now(), 0, list[Bid]()
+        while began < ends and len(batch) < self._batch_size and self._next_waiting(due_by):
             item = self._waiting.popleft()
-            bid = self._prepare(item)
+            bid = self._prepare(item, now)
             if bid is None:
                 self._done(item)
             else:
@@ -155,11 +155,11 @@ class Firing:
                 break
         return batch
 
-    def _next_waiting(self, now: datetime) -> bool:
+    def _next_waiting(self, due_by: datetime) -> bool:
         """Whether something is waiting to be prepared; what is due and still open waits."""
         while not self._waiting and not self.suspicious:
             # The clock may have gone back a little since the pass began: what was armed by it comes later.
-            items = self._timeline.pop_due(min(now, self._clock.now()), self._batch_size)
+            items = self._timeline.pop_due(min(due_by, self._clock.now()), self._batch_size)
             if not items:
                 break
             self._open.update(dict.fromkeys(items))
@@ -224,14 +224,13 @@ class Firing:
             self._done(item)
         return [item for item in items if item.entry.name not in moved]
 
-    def _prepare(self, item: Item) -> Bid | None:
+    def _prepare(self, item: Item, now: datetime) -> Bid | None:
         """The claim of the item's occurrence; ``None`` if there is none to make now."""
         if item.is_stale or self._alarms.is_settled(item):
             return None
         try:
             if self._conflicts(item):
                 raise EntryError(_CONFLICT)
-            now = self._clock.now()
             step = self._plan(item, now)
             if step is None:
                 return None

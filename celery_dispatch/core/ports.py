@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import Protocol, Union
+from typing import NamedTuple, Protocol, Union
 
 from celery_dispatch.core.entry import Cursor, Fence, Occurrence
 from celery_dispatch.core.rows import Pause, Row
@@ -231,8 +231,7 @@ class Damaged:
 Stored = Union[Cursor, Damaged, None]
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """One write that puts a message on the broker.
 
     On Redis ``LPUSH key payload``, ``PEXPIRE key ms`` or ``PUBLISH channel payload``, where the key carries
@@ -284,8 +283,10 @@ class Claim:
     @property
     def size(self) -> int:
         """Bytes of its messages."""
-        commands = self.commands or (self.intent.commands if self.intent else None) or ()
-        return sum(len(command.value) for command in commands)
+        size = 0
+        for command in self.commands or (self.intent.commands if self.intent else None) or ():
+            size += len(command.value)
+        return size
 
 
 class ClaimStatus(Enum):
@@ -295,8 +296,7 @@ class ClaimStatus(Enum):
     FAILED = "failed"  #: this entry's commands were refused; nothing was pushed, the cursor stands
 
 
-@dataclass(frozen=True, slots=True)
-class ClaimResult:
+class ClaimResult(NamedTuple):
     """What became of one claim.
 
     ``stored`` is the cursor after it (for ``FAILED`` and ``EARLY`` that which was expected).  ``detail`` is

@@ -60,7 +60,7 @@ What can go wrong:
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import blake2b
@@ -123,8 +123,10 @@ def definition_hash(definition: str) -> str:
     return blake2b(definition.encode(), digest_size=8).hexdigest() if definition else ""
 
 
-def pause_end(due: datetime, now: datetime, pauses: Iterable[Pause | None]) -> datetime | None:
+def pause_end(due: datetime, now: datetime, pauses: Sequence[Pause | None]) -> datetime | None:
     """Until when what is due from ``due`` on is passed over; ``None`` if none of the pauses covers it."""
+    if not any(pauses):
+        return None
     ends = [
         now if pause.until is None else min(now, pause.until - _TICK)
         for pause in pauses
