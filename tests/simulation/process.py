@@ -40,10 +40,11 @@ from tests.simulation.loop import Loop
 from tests.simulation.plan import Plan, Spec
 from tests.simulation.ranks import SharedRing
 
-__all__ = ["Process", "Surroundings"]
+__all__ = ["DRIFT", "Process", "Surroundings"]
 
 _RETRY = 0.5  # seconds between tries to reach the broker at start, as in ``running.py``
 _QUICKEST = 0.001  # seconds that a turn takes at least
+DRIFT = 2e-4  # by which the clock of a host may run fast or slow
 _JITTER = 0.004  # seconds by which a loop may wake up late
 _WAY = 0.002  # seconds that a message is on its way at most
 _IDLE = 0.5  # a node with nothing to do asks for more: it looks for rows once a second
@@ -66,7 +67,7 @@ class LocalClock:
 
     def __init__(self, loop: Loop, random: Random) -> None:
         self._loop = loop
-        self._start, self._rate = random.uniform(10, 1e6), 1 + random.uniform(-2e-4, 2e-4)
+        self._start, self._rate = random.uniform(10, 1e6), 1 + random.uniform(-DRIFT, DRIFT)
 
     def monotonic(self) -> float:
         return self._start + self._loop.now * self._rate

@@ -20,7 +20,7 @@ from tests.simulation.grid import TICK
 from tests.simulation.history import Eras, Harms, Knowledge, Loss, progress
 from tests.simulation.loop import Loop
 from tests.simulation.plan import Event, Plan, Spec
-from tests.simulation.process import Process
+from tests.simulation.process import DRIFT, Process
 
 __all__ = ["Occurrence", "Push", "Witness"]
 
@@ -53,6 +53,7 @@ class Witness:
         self.owed: dict[Occurrence, Cursor] = {}  # claimed with an intent, and not sent yet
         self._plan, self._loop, self._store = plan, loop, store
         self._same_store = settings.same_store
+        self._punctual = _PUNCTUAL + 3 * settings.interval * DRIFT  # as old as a reading may be
         self._handover = timedelta(seconds=settings.handover)
         self._until_heard = 2 * settings.interval + settings.handover  # of what is said at run time
         self._settling = timedelta(seconds=settings.lease + 2 * settings.interval)
@@ -213,7 +214,7 @@ class Witness:
         opened = self._opened(spec, old, new, first)
         lag = (self._store.now() - opened).total_seconds()
         late = lag > self._handover.total_seconds()
-        if lag > _PUNCTUAL and not self._is_late_for_a_reason(name, lag):
+        if lag > self._punctual and not self._is_late_for_a_reason(name, lag):
             self.complain(f"{name} {first} was claimed {lag:.3f} s late, though somebody could have done it")
         self._is_not_paused(name, new, dues, fired)
         unpaused = sum(not self._is_paused(name, due) for due in dues) - fired
@@ -266,7 +267,7 @@ class Witness:
             return True
         since = self._store.now() - timedelta(seconds=lag) - self._settling
         fence = self.eras.fences[-1]
-        helped = lag <= self._handover.total_seconds() + _PUNCTUAL
+        helped = lag <= self._handover.total_seconds() + self._punctual
         return fence.since >= since or self._excuses.late(fence.config, lag, helped=helped)
 
     def _sent_or_owed(self, name: str, claim: Claim, new: Cursor) -> None:
