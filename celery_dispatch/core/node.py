@@ -102,6 +102,7 @@ class Node:
         self._node = membership.identity.node
         self._interval = timing.interval
         self._clock = clock
+        self._ledger = ledger
         self._outbox = outbox
         self._report = report
         self._look_again = look_again
@@ -201,7 +202,7 @@ class Node:
                 self._recover(view)
             else:
                 self._work(view)
-                self._recovered()
+                self._recovered(view)
         except FencedError:
             self._report.count_error(ErrorKind.FENCED)
             self._following.look()
@@ -369,10 +370,14 @@ class Node:
         self._resume_at = self._clock.monotonic() + _OUTAGE_WAIT
         self._was_away = True
 
-    def _recovered(self) -> None:
-        if self._report.outage is not None:
-            self._report.outage = None
-            logger.warning("Node %s fires again", self._node)
+    def _recovered(self, view: View) -> None:
+        """The outage is over, if claims are carried out again: there may have been none to make."""
+        if self._report.outage is None:
+            return
+        if view.own is not None:
+            self._ledger.claim(view.own, [])
+        self._report.outage = None
+        logger.warning("Node %s %s again", self._node, "fires" if view.own is not None else "stands by")
 
     def _rest(self) -> float:
         """Seconds until the next turn is needed."""

@@ -732,3 +732,20 @@ def test_a_server_clock_that_goes_back_silences_entries_for_no_longer_than_the_s
     world.store.step(-30)
     world.run(last + 1 + 30 + HANDOVER + 0.2 - 12.3)
     assert max(due for _, due in world.fired()) == pytest.approx(last + 1)
+
+
+def test_a_node_says_that_it_fires_again_when_claims_are_carried_out_again(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not when it can only read: the server was restarted, and the pool has to recover before."""
+    beat = world.start("a", catalog(entry("rare", 3600.0)))
+    world.run(4)
+    world.store.available = False
+    world.run(3)
+    world.store.restart()
+    world.store.available = True
+    beat.next_beat = world.clock.monotonic() + 0.5
+    world.run(3)
+    said = [record.getMessage() for record in caplog.records]
+    (again,) = [place for place, line in enumerate(said) if line == "Node a fires again"]
+    assert again > next(place for place, line in enumerate(said) if line == "The pool has recovered")
