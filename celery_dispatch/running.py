@@ -83,8 +83,10 @@ class Running:
         self._joined = False
         self._waiting = ""
         self._clients = [
-            redis_client(config.redis_url, config.redis_options, key_prefix=config.key_prefix)
-            for _ in range(3)
+            redis_client(
+                config.redis_url, config.redis_options, key_prefix=config.key_prefix, says_master=says_master
+            )
+            for says_master in (False, True, False)
         ]
         for_claims, for_heartbeats, for_wakes = self._clients
         self._membership = Membership(

@@ -13,8 +13,11 @@ from redis.exceptions import (
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.sentinel import MasterNotFoundError
 
-__all__ = ["is_busy", "is_outage", "is_refusal", "is_refused_login"]
+from celery_dispatch.sentinels import explained
+
+__all__ = ["in_words", "is_busy", "is_outage", "is_refusal", "is_refused_login"]
 
 #: Answers of Redis that say that it takes no writes now, whatever is written.
 _BUSY = (BusyLoadingError, OutOfMemoryError, ReadOnlyError)
@@ -35,6 +38,12 @@ def is_outage(error: Exception) -> bool:
     if any(_is_answer(each) for each in chain):
         return False
     return any(isinstance(each, _OUTAGES) or is_busy(each) for each in chain)
+
+
+def in_words(error: Exception) -> Exception:
+    """The error; where no Sentinel names the broker's master, what they say instead of the driver's."""
+    unnamed = next((each for each in _chain(error) if isinstance(each, MasterNotFoundError)), None)
+    return error if unnamed is None else explained(unnamed)
 
 
 def is_refused_login(error: Exception) -> bool:

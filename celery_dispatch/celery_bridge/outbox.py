@@ -22,7 +22,7 @@ from celery_dispatch.celery_bridge.broker import masked
 from celery_dispatch.celery_bridge.confirms import AmqpPublisher
 from celery_dispatch.celery_bridge.messages import Capture
 from celery_dispatch.celery_bridge.moments import rfc3339
-from celery_dispatch.celery_bridge.outages import is_outage, is_refusal, is_refused_login
+from celery_dispatch.celery_bridge.outages import in_words, is_outage, is_refusal, is_refused_login
 from celery_dispatch.celery_bridge.publishing import PlainPublisher, Publisher, RedisPublisher, unknown
 from celery_dispatch.celery_bridge.rendering import payload_of, prepared, task_id
 from celery_dispatch.celery_bridge.stencils import Stencils
@@ -136,6 +136,7 @@ class CeleryOutbox:
         """The error of connecting, as this package's own."""
         if isinstance(error, StoreError):  # the ledger's Redis, asked whether it is the broker
             return error
+        error = in_words(error)
         if is_refused_login(error):
             return StoreRefused(f"The broker {self._broker()} refused the login ({error}). Check broker_url.")
         if is_outage(error):

@@ -35,7 +35,7 @@ from celery_dispatch.redis_store.located import (
     SentinelLocator,
 )
 
-__all__ = ["error_text", "is_outage", "redis_client", "same_server", "translated"]
+__all__ = ["behind_sentinels", "error_text", "is_outage", "redis_client", "same_server", "translated"]
 
 _DEFAULTS = {"socket_timeout": 2.0, "socket_connect_timeout": 1.0}
 _TO_LOCATE = {"socket_timeout": 0.5, "socket_connect_timeout": 0.5}
@@ -53,13 +53,16 @@ _REQUIREMENTS: Mapping[str, ssl.VerifyMode] = {
 # --- clients ------------------------------------------------------------------------------------------------
 
 
-def redis_client(url: str, options: Mapping[str, Any], *, key_prefix: str = "celery-dispatch") -> redis.Redis:
+def redis_client(
+    url: str, options: Mapping[str, Any], *, key_prefix: str = "celery-dispatch", says_master: bool = False
+) -> redis.Redis:
     """A client for the Redis of ``url``; connects with its first command.
 
     ``url`` is what ``celery_dispatch.address`` reads.  ``options`` are keyword arguments of redis-py's
     connections, ``ssl_*`` included, and those of Sentinel as kombu names them; they win over the default
     timeouts of 2 s, and 1 s to connect.  In a Cluster the client serves the keys of ``key_prefix`` and no
-    others.  Raises ``ConfigError`` for what cannot work, without showing a password.
+    others.  ``says_master``: it logs when Sentinels name another one.  Raises ``ConfigError`` for what cannot
+    work, without showing a password.
     """
     try:
         address = parse_address(url)
@@ -76,7 +79,7 @@ def redis_client(url: str, options: Mapping[str, Any], *, key_prefix: str = "cel
         return _over_tcp({**given, "locator": locator}, tls=address.tls)
     of_sentinel = {name: given.pop(name) for name in _OF_SENTINEL if name in given}
     tls = given.pop("ssl", False) or any(name.startswith("ssl_") for name in given)
-    return _over_tcp({**given, "locator": _sentinels(address, of_sentinel)}, tls=bool(tls))
+    return _over_tcp({**given, "locator": _sentinels(address, of_sentinel, says_master)}, tls=bool(tls))
 
 
 def _of_url(address: RedisAddress) -> dict[str, Any]:
@@ -121,7 +124,7 @@ def _node(given: Mapping[str, Any], tls: bool, host: Address) -> redis.Redis:
     return _over_tcp({**_TO_LOCATE, **given, **_named(host)}, tls=tls)
 
 
-def _sentinels(address: RedisAddress, options: Mapping[str, Any]) -> SentinelLocator:
+def _sentinels(address: RedisAddress, options: Mapping[str, Any], says_master: bool) -> SentinelLocator:
     name, of_connections = options.get("master_name"), options.get("sentinel_kwargs") or {}
     if not name:
         raise ConfigError(
@@ -133,6 +136,7 @@ def _sentinels(address: RedisAddress, options: Mapping[str, Any]) -> SentinelLoc
             str(name),
             others=int(options.get("min_other_sentinels", 0)),
             options={**_TO_LOCATE, **_verifying(of_connections), **_DECIDED, "retry": Retry(NoBackoff(), 0)},
+            says_master=says_master,
         )
     except (TypeError, ValueError, exceptions.RedisError) as error:
         raise ConfigError(f"dispatch_redis_options: sentinel_kwargs: {error}") from error
@@ -170,6 +174,12 @@ def same_server(a: redis.Redis, b: redis.Redis) -> bool:
 def _in_cluster(client: redis.Redis) -> bool:
     pool = getattr(client, "connection_pool", None)  # redis-py's client of a Cluster has none
     return pool is None or isinstance(pool.connection_kwargs.get("locator"), ClusterLocator)
+
+
+def behind_sentinels(client: redis.Redis) -> bool:
+    """Whether Sentinels say which server it is."""
+    pool = getattr(client, "connection_pool", None)
+    return pool is not None and isinstance(pool.connection_kwargs.get("locator"), SentinelLocator)
 
 
 def _run_id(client: redis.Redis) -> str | None:

@@ -14,8 +14,8 @@ are asked again once a second; where none of them answers, the connection is kep
 
 from __future__ import annotations
 
+import logging
 import random
-import re
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
@@ -27,6 +27,7 @@ from redis.crc import key_slot
 from redis.sentinel import MasterNotFoundError, Sentinel
 
 from celery_dispatch.redis_store.driver_errors import error_text, leading_word
+from celery_dispatch.sentinels import explained
 
 __all__ = [
     "Address",
@@ -38,11 +39,11 @@ __all__ = [
     "SentinelLocator",
 ]
 
+logger = logging.getLogger(__name__)
+
 Address = tuple[str, int]
 
 _LEFT = frozenset({"READONLY", "MOVED", "ASK", "CLUSTERDOWN"})
-_SENTINEL = re.compile(r"host=([^,)>]+),port=(\d+)")
-_ANSWER = re.compile(r"> - (.+?)(?=, (?:<redis|Redis<)|$)")
 _ASK_AGAIN = 1.0  # seconds
 _ASK_LATER = 10.0  # seconds, after nobody answered: each try may take as long as all timeouts together
 
@@ -127,14 +128,25 @@ class LocatedTLSConnection(_Locating, SSLConnection):
 
 
 class SentinelLocator:
-    """Finds the master of ``name``; asks the Sentinels in turn, beginning with the last that knew it."""
+    """Finds the master of ``name``; asks the Sentinels in turn, beginning with the last that knew it.
+
+    ``says_master``: it logs when they name another one than before.
+    """
 
     must_be_asked_again = True
 
     def __init__(
-        self, hosts: Sequence[Address], name: str, *, others: int, options: Mapping[str, Any]
+        self,
+        hosts: Sequence[Address],
+        name: str,
+        *,
+        others: int,
+        options: Mapping[str, Any],
+        says_master: bool = False,
     ) -> None:
         self._name = name
+        self._says_master = says_master
+        self._master: Address | None = None
         sentinel: Any = Sentinel  # not typed
         self._sentinel = sentinel(list(hosts), min_other_sentinels=others, sentinel_kwargs=dict(options))
 
@@ -142,32 +154,19 @@ class SentinelLocator:
         try:
             host, port = self._sentinel.discover_master(self._name)
         except MasterNotFoundError as error:
-            raise _explained(error, self._name) from error
-        return str(host), int(port)
+            raise explained(error) from error
+        found, before = (str(host), int(port)), self._master
+        self._master = found
+        if self._says_master and before not in (None, found):
+            logger.warning(
+                "The Sentinels name another master of %r: %s:%d, and no more %s:%d",
+                self._name, *found, *before,
+            )  # fmt: skip
+        return found
 
     def close(self) -> None:
         for sentinel in self._sentinel.sentinels:
             sentinel.close()
-
-
-def _explained(error: MasterNotFoundError, name: str) -> exceptions.ConnectionError:
-    text = _answers(str(error))
-    if "AuthenticationError" in text or "NOPERM" in text or "NoPermission" in text:
-        return exceptions.AuthenticationError(f"by the Sentinels: {text}")
-    if text:
-        return exceptions.ConnectionError(f"no Sentinel says who the master {name!r} is: {text}")
-    return exceptions.ConnectionError(
-        f"the Sentinels name no master {name!r} that is up: a promotion is under way, or none is possible; "
-        "if that stays so, see whether SENTINEL MASTERS lists that master_name"
-    )
-
-
-def _answers(text: str) -> str:
-    """What each Sentinel answered, without the driver's long description of it; empty without an error."""
-    where, what = _SENTINEL.findall(text), _ANSWER.findall(text)
-    if not where:
-        return ""
-    return "; ".join(f"{host}:{port}: {answer}" for (host, port), answer in zip(where, what)) or text[:200]
 
 
 class ClusterLocator:

@@ -120,6 +120,7 @@ def test_nothing_is_found_in_a_healthy_pool() -> None:
         ({"max_memory": 100, "used_memory": 95}, WARNING, "95% of the memory"),
         ({"max_memory": 100, "used_memory": 175}, ERROR, "used up its memory"),
         ({"replicas": 2}, NOTE, "asynchronous"),
+        ({"sentinels": True}, WARNING, "no replica to promote"),
         ({"min_replicas": 1, "good_replicas": 0}, ERROR, "too few replicas keep up"),
         ({"ahead": timedelta(seconds=-30)}, NOTE, "30 s behind Redis's"),
         ({"refused": ("INFO",)}, NOTE, "Not everything"),

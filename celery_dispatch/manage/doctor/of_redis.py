@@ -137,6 +137,14 @@ def _replication(server: Server) -> Iterator[Finding]:
             f"min_slaves_good_slaves:{server.good_replicas}, min-replicas-to-write: {server.min_replicas}",
             cure="Start a replica; or, until there is one: redis-cli CONFIG SET min-replicas-to-write 0.",
         )
+    if server.sentinels and not server.replicas:
+        yield _found(
+            Severity.WARNING,
+            "The Sentinels have no replica to promote: nothing is fired while this master is away.",
+            "connected_slaves:0",
+            cure="Start a replica, or let the one that is there reach its master: see SENTINEL REPLICAS, and "
+            "the replica's log.",
+        )
     if not server.replicas or server.min_replicas:
         return
     known = f"min-replicas-to-write: {'not known' if server.min_replicas is None else server.min_replicas}"

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from celery_dispatch.errors import StoreRefused
 from celery_dispatch.manage.doctor.snapshot import Server
-from celery_dispatch.redis_store.client import translated
+from celery_dispatch.redis_store.client import behind_sentinels, translated
 from celery_dispatch.redis_store.codec import from_micros
 
 __all__ = ["read_server"]
@@ -48,6 +48,7 @@ def read_server(client: Any) -> Server:
         ahead=ahead,
         precision=precision,
         refused=tuple(asking.refused),
+        sentinels=behind_sentinels(client),
     )
 
 

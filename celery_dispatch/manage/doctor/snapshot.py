@@ -25,7 +25,8 @@ class Server:
     ``sentinel``; ``role`` is ``master`` or ``slave``.  ``save`` is the setting as Redis writes it, empty for
     none.  ``good_replicas`` keep up, where ``min_replicas`` wants any.  ``failing`` names what it could not
     write to disk lately.  ``ahead`` is how far this host's clock is ahead of the server's, give or take
-    ``precision``.  ``refused`` names the commands that this user may not run.
+    ``precision``.  ``refused`` names the commands that this user may not run.  ``sentinels``: they say which
+    server it is.
     """
 
     version: str | None = None
@@ -44,6 +45,7 @@ class Server:
     ahead: timedelta = timedelta()
     precision: timedelta = timedelta()
     refused: tuple[str, ...] = ()
+    sentinels: bool = False
 
 
 @dataclass(frozen=True, slots=True)
