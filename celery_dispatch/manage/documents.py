@@ -117,6 +117,7 @@ def entry_document(detail: EntryDetail) -> Document:
         "asked": dict(entry.asked) if entry is not None else None,
         "cursor": _cursor(detail.cursor),
         "paused": _pause(detail.pause),
+        "shadows": detail.report.shadows,
         "damaged": detail.stored.raw if isinstance(detail.stored, Damaged) else None,
         "next": dues_document(detail.dues),
     }

@@ -79,6 +79,10 @@ def entry_view(detail: EntryDetail, width: int) -> RenderableType:
     parts: list[RenderableType] = [Text.assemble((report.name, "bold"), "  ", state)]
     if report.error:
         parts += [noted("error", report.error, "bold red")]
+    if report.shadows:
+        parts += [
+            noted("shadows", "one of that name that was created at run time; it is not fired", "yellow")
+        ]
     if isinstance(detail.stored, Damaged):
         parts += [noted("row in Redis", printable(detail.stored.raw[:_LONGEST_ROW]), "yellow")]
     parts += [Text(), pair_grid([*_definition(detail), *_place(detail)])]

@@ -158,6 +158,21 @@ def test_an_entry_of_the_config_is_paused_with_note_and_author(place: Place) -> 
     assert place.json("list")["schedules"][0]["paused"] is None
 
 
+def test_an_entry_that_the_config_took_over_says_what_it_shadows(place: Place) -> None:
+    place.json("add", "tick", "--task", "proj.tick", "--every", "10")
+    assert place.json("show", "tick")["shadows"] is False
+    place.app.conf.beat_schedule["tick"] = {"task": "proj.tick", "schedule": 60.0}
+    shown = place.json("show", "tick")
+    assert (shown["shadows"], shown["recurrence"]["every"]) == (True, 60)
+    assert "shadows: one of that name that was created at run time" in place.run("show", "tick").output
+    assert [each["name"] for each in place.json("list", "--state", "shadowed")["schedules"]] == ["tick"]
+    (found,) = (each for each in place.json("doctor", code=2)["findings"] if "shadowed" in each["what"])
+    assert (found["severity"], found["evidence"]) == ("warning", ["tick"])
+    place.json("remove", "tick")
+    assert place.json("show", "tick")["shadows"] is False
+    assert not [each for each in place.json("doctor", code=2)["findings"] if "shadowed" in each["what"]]
+
+
 def test_one_wrong_name_does_not_stop_the_others(place: Place) -> None:
     done = place.json("pause", "nope", "fixed", code=1)["entries"]
     assert [(each["name"], each["done"]) for each in done] == [("nope", None), ("fixed", "paused")]

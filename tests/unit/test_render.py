@@ -256,7 +256,7 @@ def test_document_of_an_entry_holds_that_of_the_list() -> None:
     assert listed.items() <= shown.items()
     assert set(shown) - set(listed) == {
         "now", "definition", "recurrence", "args", "kwargs", "options", "catch_up", "catch_up_window",
-        "asked", "cursor", "damaged", "next", "paused",
+        "asked", "cursor", "damaged", "next", "paused", "shadows",
     }  # fmt: skip
     assert shown["next"] == dues_document(DETAIL.dues)
 
