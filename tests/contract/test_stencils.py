@@ -20,8 +20,8 @@ from kombu import Exchange, Queue
 from kombu.serialization import register, registry, unregister  # type: ignore[attr-defined]
 from kombu.utils import json as kombu_json
 
+from celery_dispatch.celery_bridge.letters import Letters, _is_simple
 from celery_dispatch.celery_bridge.outbox import CeleryOutbox
-from celery_dispatch.celery_bridge.stencils import _is_simple
 from celery_dispatch.core.entry import Entry, Occurrence
 from celery_dispatch.core.ports import Command
 from celery_dispatch.errors import EntryError
@@ -359,6 +359,24 @@ def test_arguments_that_are_not_plain_data_are_serialised_by_celery(
 def test_long_arguments_are_not_kept_twice(server: Server, queues: set[str]) -> None:
     queues.add("*")
     assert _check(server, Drawn("any", {}, [(["x" * 4000], {})] * 4, _NAMES)) == 12
+
+
+def test_what_was_written_for_an_entry_is_forgotten_when_nobody_fires_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("celery_dispatch.celery_bridge.letters.time.monotonic", lambda: clock[0])
+    app = Celery(set_as_current=False)
+    letters = Letters(app)
+    letters.look()
+    used, left, *_ = [occurrence for occurrence, _ in Drawn("any", {}, _PLAIN, _NAMES).occurrences(app)]
+    first = letters.of(used), letters.of(left)
+    for hour in (1.1, 2.2):
+        clock[0] = hour * 3600
+        letters.look()
+        assert letters.of(used) is first[0]
+    assert letters.of(left) == first[1]
+    assert letters.of(left) is not first[1]
 
 
 def test_wrong_arguments_are_still_refused_one_by_one(server: Server, queues: set[str]) -> None:
