@@ -68,7 +68,8 @@ logger = logging.getLogger(__name__)
 
 _LONGEST_WAIT = 1.0  # seconds; the loop turns at least this often
 _OUTAGE_WAIT = 0.25  # seconds between tries while the store does not answer
-_GATHER = 0.003  # seconds between passes of a node that is busy: a pass of one costs as much as one of ten
+_GATHER = 2  # times as long as a pass took until the next: a pass of one costs as much as one of ten
+_LONGEST_GATHER = 0.003  # seconds
 _FENCED_WAIT = 0.05  # seconds for the pool to be read anew
 
 
@@ -170,7 +171,7 @@ class Node:
         self._turned_at = clock.monotonic()
         self._was_away = False  # for a while it could not claim, or slept
         self._back_at: datetime | None = None
-        self._gathers = False  # something was just fired; what comes next may go together
+        self._gathers = 0.0  # seconds; something was just fired, and what comes next may go together
         for name, reason in catalog.broken.items():
             report.error(name, reason)
 
@@ -231,12 +232,13 @@ class Node:
     def _fire(self, view: View) -> None:
         if not self._catalog.is_halted:  # what was claimed before waits
             self._delivery.recover(due_from=view.due_from, due_until=view.until)
-        fired = self._report.fired
+        fired, began = self._report.fired, self._clock.monotonic()
         self._firing.fire()
         if self._firing.early:
             self._firing.early = False
             self._look_again()
-        self._gathers = self._report.fired > fired
+        took = self._clock.monotonic() - began
+        self._gathers = min(_GATHER * took, _LONGEST_GATHER) if self._report.fired > fired else 0.0
         self._loading.look_at(self._alarms.take_stale())
 
     def _loaded(self, view: View) -> None:
@@ -394,4 +396,4 @@ class Node:
         if alarm is None:
             return longest
         wait: timedelta = alarm - self._clock.now()
-        return min(max(wait.total_seconds(), _GATHER if self._gathers else 0.0), longest)
+        return min(max(wait.total_seconds(), self._gathers), longest)

@@ -159,6 +159,26 @@ def test_short_entries_are_fired_again_and_again_in_a_storm(world: World) -> Non
         assert sum(one == name for one, _ in world.fired()) >= 7
 
 
+@pytest.mark.parametrize(("took", "wait"), [(0.0, 0.001), (0.0004, 0.0008), (0.001, 0.002), (0.2, 0.003)])
+def test_what_is_due_next_waits_for_others_no_longer_than_passes_take(
+    world: World, took: float, wait: float
+) -> None:
+    beat = world.start("a", catalog(entry("x", 4.0), entry("y", 4.001)))
+    world.run(3)
+    assert world.anchor is not None
+    claim = beat.ledger.claim
+
+    def claiming(*args: Any, **options: Any) -> Any:
+        world.clock.advance(took)
+        return claim(*args, **options)
+
+    beat.ledger.claim = claiming  # type: ignore[method-assign]
+    world.clock.advance((world.anchor - START).total_seconds() + 4 - world.seconds())
+    waited = beat.node.turn()
+    assert [name for name, _ in world.fired()] == ["x"]
+    assert waited == pytest.approx(wait)
+
+
 @pytest.mark.parametrize("met", [True, False])
 def test_late_entries_are_asked_for_only_where_another_node_is_met(world: World, met: bool) -> None:
     beat = world.start("a", many(40), batch_size=5)
