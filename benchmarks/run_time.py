@@ -51,7 +51,7 @@ def _run_time(lab: Lab, entries: int, bulk: int, changes: int) -> Iterator[Work 
         app = Celery("bench", broker=server.url, set_as_current=False)
         app.conf.update(result_expires=None, **beats.settings)
         with suppress(PermissionError):
-            os.setpriority(os.PRIO_PROCESS, server.pid, -20)
+            os.sched_setscheduler(server.pid, os.SCHED_FIFO, os.sched_param(1))
         watch = _Watch(lab, beats.redis, server.pid)
         with Schedules(app) as schedules:
             yield from _made(watch, app, schedules, beats, entries, bulk)
@@ -150,7 +150,8 @@ class _Watch:
         ran, began = cpu_seconds(self.pid), time.monotonic()
         act()
         took, busy = time.monotonic() - began, cpu_seconds(self.pid) - ran
-        slow = sorted(asked.slowlog_get(100_000), key=lambda each: each["duration"])
+        logged = (each for each in asked.slowlog_get(100_000) if _words(each["command"]) != "SLOWLOG")
+        slow = sorted(logged, key=lambda each: each["duration"])
         return Work(
             what,
             entries,
