@@ -91,7 +91,7 @@ def test_what_was_refused_is_fired_again_before_next_dues_are_reckoned(
 
     def refused(fence: Any, claims: Any, *, meanwhile: Any = None, **options: Any) -> Any:
         nonlocal calls
-        calls += 1
+        calls += bool(claims)  # one of nothing only asks whether claims are carried out again
         if calls == 5:
             meanwhile()
             raise trouble
