@@ -5,8 +5,9 @@ which is a lease after it at the earliest; again after a recovery, and then once
 
 * the cursor of an entry that left is *buried*: the tombstone keeps its counts and its place, so that an
   entry that comes back within the grace goes on; after the grace it is removed, and the entry starts anew;
-* the cursor of an entry that changed, and was not claimed since, *takes* its new definition: should the old
-  one come back, what it had been due for meanwhile was nobody's;
+* the cursor of an entry that changed, or came back within the grace, and was not claimed since, *takes* its
+  new definition: should the old one come back, what it had been due for meanwhile was nobody's; should it
+  leave again, its grace begins anew;
 * the row of an entry that was deleted, or whose pause is over, is *retired* together with such a tombstone;
   one that pauses an entry stays, for the entry may come back;
 * an entry that was created at run time to be removed when nothing is left to fire is *deleted* then, once its
@@ -124,13 +125,19 @@ class Sweeper:
 
     def _take(self, name: str, cursor: Cursor, fence: Fence) -> Claim | None:
         definition = self._catalog.definition(name)
-        if definition is None or cursor.is_tombstone or cursor.definition == definition:
+        if definition is None or cursor.definition == definition:
             return None
+        if cursor.is_tombstone and not self._goes_on(name, cursor, fence):
+            return None  # who holds the entry lets it begin anew
         if cursor.change != self._catalog.version(name):  # who holds the entry puts that right
             return None
         if self._catalog.conflicts(name, cursor, definition, fence):
             return None
         return Claim(name, cursor, cursor.take(definition, fence, self._node))
+
+    def _goes_on(self, name: str, tombstone: Cursor, fence: Fence) -> bool:
+        """Whether the entry came back with its config, within the grace."""
+        return not self._catalog.is_defined_by_row(name) and fence.since - tombstone.effective_from <= GRACE
 
     def _retired(self, name: str, cursor: Cursor, now: datetime) -> tuple[Row, Cursor] | None:
         row = self._catalog.row(name)

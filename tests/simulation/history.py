@@ -157,4 +157,4 @@ class Loss:
 
     def _is_well(self, process: Process, harms: Harms, now: float) -> bool:
         until = now if self.ended is None else self.ended
-        return not harms.to(process.name, self.at, until)
+        return process.ended > until and not harms.to(process.name, self.at, until)

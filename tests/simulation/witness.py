@@ -189,7 +189,7 @@ class Witness:
             self.complain(f"the cursor of {name} went back from {old} to {new}, written by {process.name}")
         elif claim.undoes is not None:
             self._undone(name, claim.undoes)
-        elif old is None or (old.is_tombstone and new.fired + new.skipped == 0):
+        elif old is None or (old.is_tombstone and new.fired + new.skipped == 0 and new.due != old.due):
             self._anchored(process, name, old, new, fence)
         else:
             if new.definition != old.definition and name not in self._created:

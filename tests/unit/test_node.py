@@ -519,6 +519,20 @@ def test_an_entry_that_left_is_buried_and_goes_on_if_it_returns_in_time(world: W
     assert not [due for name, due in world.fired() if name == "leaves" and 3.6 < due < LEASE + 6.5]
 
 
+def test_a_rare_entry_that_returned_in_time_is_swept_so_that_its_grace_begins_anew(world: World) -> None:
+    world.start("a", catalog(entry("stays"), entry("rare", 2e6), fingerprint="v1"))
+    world.run(LEASE + 3)
+    gone = Cursor(START - GRACE / 2, "", START - GRACE / 2, revision=3, fired=7)
+    world.store.cursors["rare"] = gone
+    world.stop("a")
+    world.start("b", catalog(entry("stays"), entry("rare", 2e6), fingerprint="v2"))
+    world.run(LEASE + 5)
+    back = world.store.cursors["rare"]
+    assert isinstance(back, Cursor) and world.store.fence is not None
+    assert (back.definition, back.effective_from) == ("d", world.store.fence.since)
+    assert (back.due, back.fired) == (gone.due, 7)
+
+
 def test_an_entry_that_stays_away_is_forgotten(world: World) -> None:
     world.start("a", catalog(entry("stays"), fingerprint="v1"))
     world.run(LEASE + 1)
