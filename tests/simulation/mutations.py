@@ -242,6 +242,7 @@ MUTATIONS = (
         "published-forgotten",
         "a node does not remember what it has published",
         (Edit(_CORE + "delivery.py", "        self._published[parcel.key] = None\n", ""),),
+        plan="intents-come-back",
     ),
     Mutation(
         "no-sweep",

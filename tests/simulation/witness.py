@@ -64,6 +64,7 @@ class Witness:
         self._by_row: set[tuple[str, str]] = set()  # every definition that was ever in a row
         self._created: set[str] = set()  # every name that one defined
         self._floor = 0
+        self._confirmed: dict[str, set[Occurrence]] = {}  # what each process knows to be on another broker
         self._cursors: dict[str, Cursor] = {}  # as the store has them
         self._best: dict[str, Cursor] = {}  # the furthest that each ever was
         self._events: list[Event] = []
@@ -394,6 +395,8 @@ class Witness:
         for settlement, result in zip(settlements, results):
             intent = settlement.intent
             occurrence = (intent.name, intent.due)
+            if not self._same_store and occurrence in self.pushes:
+                self._confirmed.setdefault(process.name, set()).add(occurrence)
             if result.status is not ClaimStatus.WON or self.owed.pop(occurrence, None) is None:
                 continue
             self.say(f"{process.name} drops {intent.name} {intent.due.time().isoformat()}")
@@ -425,7 +428,8 @@ class Witness:
 
     def _knowledge(self, process: Process) -> Knowledge:
         cursors = {item.entry.name: item.cursor for item in process.node._timeline if item.attempt is None}
-        sent = frozenset(process.node._delivery._published)
+        confirmed = self._confirmed.get(process.name, set())
+        sent = frozenset(process.node._delivery._published if self._same_store else confirmed)
         return Knowledge(process, cursors, process.node._catalog.rows, sent)
 
 
