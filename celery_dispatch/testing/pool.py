@@ -142,7 +142,7 @@ class _Heartbeat:
             if store.before_until is not None and store.fence is not None:
                 longest = max(self._now, store.fence.since) + self._beat.lease
                 store.before_until = min(store.before_until, longest)
-            store.reopened = store.reopened and self._now
+            store.reopened = store.reopened and min(store.reopened, self._now)
             for node, member in store.members.items():
                 store.members[node] = replace(member, lease_end=min(member.lease_end, limit))
         if went_back or self._now - last > self._beat.lease:

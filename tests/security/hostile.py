@@ -81,7 +81,8 @@ VALUES: dict[str, bytes] = {
 #: The fields of the pool, but the two by which it is known whose it is and who fires.
 POOL_FIELDS = (
     *("identity", "before_config", "challenger", "epoch", "run_id", "recovery", "recovery_names"),
-    *("since", "before_since", "before_until", "challenger_at", "vote_at", "changes", "beat_at", "lease"),
+    *("since", "before_since", "before_until", "reopened", "swept", "challenger_at", "vote_at", "changes"),
+    *("beat_at", "lease"),
     *("no_trim_until", "recovery_from", "recovery_until", "identity_at", "unheard-of"),
     *("catalog", "catalog_floor", "gate"),
 )

@@ -25,7 +25,7 @@ __all__ = ["read_damaged_rows"]
 
 _AHEAD = timedelta(days=2)  # further than any lease or switch that the settings allow
 _LOOKED_AT = 1_000  # intents, and rows of entries
-_INSTANTS = ("since", "before_until", "no_trim_until", "recovery_until")
+_INSTANTS = ("since", "before_until", "reopened", "no_trim_until", "recovery_until")
 
 
 @translated()

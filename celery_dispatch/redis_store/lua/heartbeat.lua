@@ -68,15 +68,17 @@ end
 -- After a silence of the whole pool, or a step of the clock, the leases say nothing about who is alive.
 local function look_at_clock()
   local went_back = it.beat_at and it.beat_at - now > CLOCK_TOLERANCE
-  -- Without a step nobody asks for much more than this lease: a row that says so is no node's.
-  local longest = now + (went_back and lease or 10 * lease)
+  -- Without a step nobody asks for much more than this lease: what says so was not written by a node.
+  local long = went_back and lease or 10 * lease
+  local longest = now + long
   for _, id in ipairs(redis.call('ZRANGEBYSCORE', nodes, '(' .. text(longest), '+inf')) do
     redis.call('ZADD', nodes, text(now + lease), id)
   end
   if went_back then
-    it.vote_at, it.reopened = nil, it.reopened and now
-    it.before_until = it.before_until and math.min(it.before_until, math.max(now, it.since or 0) + lease)
+    it.vote_at = nil
   end
+  it.before_until = it.before_until and math.min(it.before_until, math.max(now, it.since or 0) + long)
+  it.reopened = it.reopened and math.min(it.reopened, now)
   if went_back or (it.beat_at and now - it.beat_at > lease) then
     it.no_trim_until = now + lease
   elseif it.no_trim_until then
