@@ -52,6 +52,8 @@ DRILLS = [
     "queue-spoilt",
     "unserialisable",
     "slow-link",
+    "live-changes",
+    "late-reply",
     "code-lock",
     pytest.param("redis-clock", marks=_CLOCKS),
     "join",
