@@ -170,7 +170,8 @@ def test_rows_survive_a_redis_that_was_emptied(cluster: Cluster, schedules: Sche
     schedules.create("gone", allow_unknown_task=True, **job())
     fires(cluster, "gone")
     schedules.delete("gone")
-    schedules.pause("config")
+    paused = schedules.pause("config").version
+    wait_until(lambda: all(member["info"]["catalog"] >= paused for member in cluster.members().values()), 15)
     sent = {name: len(messages(cluster, name)) for name in ("gone", "config")}
     assert sent["gone"]
     cluster.redis.delete(
