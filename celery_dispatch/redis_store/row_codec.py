@@ -57,14 +57,14 @@ def decode_row(raw: str) -> Row | Damaged:
         return Damaged(raw, f"not JSON: {error}"[:200])
     if not isinstance(row, dict) or not {"v", "token", "created", "updated"} <= row.keys():
         return Damaged(raw, "not an object with v, token, created and updated")
-    pause, definition = row.get("pause"), row.get("definition")
+    pause = row.get("pause")
     if not (is_count(row["v"]) and is_instant(row["created"]) and is_instant(row["updated"])):
         return Damaged(raw, "version or an instant is not a whole number in its range")
     if not (isinstance(row["token"], str) and _TOKEN.fullmatch(row["token"])):
         return Damaged(raw, "the token is not hexadecimal")
     if pause is not None and not _is_pause(pause):
         return Damaged(raw, "the pause is not since, until, note and author")
-    if definition is not None and not isinstance(definition, dict):
+    if not isinstance(row.get("definition", {}), dict):
         return Damaged(raw, "the definition is not an object")
     decoded = Row(
         version=row["v"],

@@ -25,6 +25,7 @@ from celery_dispatch.core.ports import (
 )
 from celery_dispatch.core.rows import ALL, Pause, Row
 from celery_dispatch.errors import FencedError
+from celery_dispatch.redis_store.row_codec import decode_row, encode_row
 from tests.contract.conftest import HANDOVER, INTERVAL, LEASE, RedisWorld, World, create
 
 MS = timedelta(milliseconds=1)
@@ -100,6 +101,13 @@ def test_versions_grow_with_each_change_and_are_never_behind_the_clock(world: Wo
     versions = [row.version for row in rows]
     assert before - 1 <= versions[0] < versions[1] < versions[2]
     assert world.rows.news(0, 10).version == versions[2]
+
+
+@pytest.mark.parametrize("definition", ['{"task":', "[1]", '"t"', "null", "[" * 100_000])
+def test_a_row_whose_definition_is_no_object_is_damaged(definition: str) -> None:
+    whole = encode_row(Row(1, "0123abcd", LONG_AGO, LONG_AGO, definition='{"task":"t"}'))
+    assert isinstance(decode_row(whole), Row)
+    assert isinstance(decode_row(whole.replace('{"task":"t"}', definition)), Damaged)
 
 
 def test_what_a_row_that_cannot_be_read_had_defined_is_buried_by_who_says_what_it_was(
