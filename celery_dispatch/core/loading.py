@@ -110,9 +110,9 @@ class Loading:
             self._opened = view.own if self._is_recent(view.own) else None
         if again or view.mine != self._mine:
             changed = bytes(map(ne, view.mine, self._mine))
-            for name, order in self._orders.items():
-                if again or changed[order % SLOTS]:
-                    self._pending[name] = must_read or self._pending.get(name, False)
+            moved = [name for name, order in self._orders.items() if again or changed[order % SLOTS]]
+            for name in moved:
+                self._pending[name] = must_read or self._pending.get(name, False)
         for name in self._inherited:  # whose rank may be the one before
             self._pending.setdefault(name, False)
         self._inherited.clear()
