@@ -90,6 +90,7 @@ class Loading:
         self._inherited: list[str] = []  # what this node is the owner of only until the ring is a new one
         self._opened: Fence | None = None  # it came into force just before this node began to load for it
         self._pending: dict[str, bool] = {}  # name → whether its cursor must be read even if it is held
+        self._recovered = False  # just before this node began to load
         self._damaged: set[str] = set()
         self._damaged_at = 0.0
         self._interval = interval.total_seconds()
@@ -103,6 +104,8 @@ class Loading:
 
     def note(self, before: View | None, view: View) -> None:
         """Note what a new view changes; the work is done in slices by ``turn``."""
+        if before is not None and before.recovery and not view.recovery:
+            self._recovered = True
         renewed = before is None or before.own != view.own
         again = renewed or before is None or before.until != view.until
         must_read = renewed and view.in_force
@@ -172,7 +175,7 @@ class Loading:
         self._report.loading = len(self._pending)
         if self.done:
             self._pending = {}  # one that was emptied keeps its size
-            self._opened = None
+            self._opened, self._recovered = None, False
             if view.role.fires:
                 self._compare_some(view)
         return self.done
@@ -256,7 +259,8 @@ class Loading:
         assert view.own is not None
         item = self._timeline.get(name)
         if stored is None:
-            return None if item is not None else Claim(name, None, self._anchor(name, view.own))
+            waits = item is not None or self._may_come_back(view, name)
+            return None if waits else Claim(name, None, self._anchor(name, view.own))
         if isinstance(stored, Damaged) or (item is not None and is_behind(stored, item.cursor)):
             return None
         by_row = self._catalog.is_defined_by_row(name)
@@ -265,6 +269,18 @@ class Loading:
         if by_row or not stored.is_tombstone or view.own.since - stored.effective_from <= GRACE:
             return None
         return Claim(name, stored, replace(self._anchor(name, view.own), revision=stored.revision + 1))
+
+    def _may_come_back(self, view: View, name: str) -> bool:
+        """Whether a cursor is gone that another node may know: then the pool has to recover first."""
+        if not view.in_force or self._recovered or self._is_new(name, view.own):
+            return False
+        self.suspicious = True
+        return True
+
+    def _is_new(self, name: str, fence: Fence | None) -> bool:
+        """Whether it is no wonder that there is no cursor: its config came into force just now."""
+        recent = fence is not None and (fence == self._opened or self._is_recent(fence))
+        return recent and not self._catalog.is_defined_by_row(name)
 
     def _under_its_row(self, name: str, stored: Cursor) -> Cursor:
         definition = self._catalog.definition(name) if self._catalog.is_defined_by_row(name) else None
@@ -279,12 +295,12 @@ class Loading:
         """Where an entry without a cursor begins: when its config comes into force.
 
         If that was long before this node began to load, the name is not new, and its cursor was removed or
-        lost.  What was fired since is then unknown, and it begins now rather than fire all of that again.
+        lost, and no live node knew it.  What was fired since is then unknown, and it begins now rather than
+        fire all of that again.
         """
         change = self._catalog.version(name)
         anchor = Cursor.anchor(self._catalog.definition(name) or "", fence.since, self._node, change=change)
-        is_new = fence == self._opened or self._is_recent(fence)
-        if is_new and not self._catalog.is_defined_by_row(name):
+        if self._is_new(name, fence):
             return anchor
         logger.warning("Entry %r has no cursor any more; it begins anew, now", name)
         return replace(anchor, due=whole_ms(self._clock.now()))

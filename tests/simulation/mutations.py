@@ -264,7 +264,14 @@ MUTATIONS = (
                 "self.put_in_force(leader, now + interval + handover)",
                 "self.put_in_force(leader, now)",
             ),
+            Edit(
+                _LUA + "heartbeat.lua",
+                "  put_in_force(first, now + interval + handover, lease)\n",
+                "  put_in_force(first, now, lease)\n",
+            ),
         ),
+        contract="test_pool_vote.py::test_a_switch_is_written_ahead_and_the_config_before_it_stays_"
+        "claimable_for_a_lease",
     ),
     Mutation(
         "catch-up-skips",
