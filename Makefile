@@ -101,7 +101,8 @@ demo: $(VENV)/.dev
 drills: $(VENV)/$(if $(PEERS),.peers,.dev)
 	$(BIN)/python -m tests.drills.table $(FAULTS) --out $(OUT) --haste $(HASTE) --jobs $(JOBS) $(if $(SERVER),--server $(SERVER)) $(if $(PEERS),--peers)
 
-# The table and the plots of the last drills become those of docs/reliability.md; AS=valkey: of its section.
+# The table and the plots of the last drills become those of docs/reliability.md; AS=valkey, two-steps or points:
+# the table alone, in the section of that name.
 drills-page:
 	cp $(OUT)/table.md docs/_static/drills/$(AS).md
 	$(if $(filter table,$(AS)),cp $(PLOTS:%=$(OUT)/%.svg) docs/_static/drills/)

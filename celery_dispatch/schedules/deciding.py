@@ -57,12 +57,12 @@ def created(
     if found.in_config:
         raise NameTaken(
             f"{found.name!r} is an entry of beat_schedule. Choose another name, or change it there; it "
-            "can be paused with pause()."
+            "can be paused."
         )
     if isinstance(found.row, Damaged):
         check_known(found)
     if found.is_known:
-        raise NameTaken(f"There is a schedule {found.name!r} already. Use update(), or another name.")
+        raise NameTaken(f"There is a schedule {found.name!r} already. Update it, or choose another name.")
     said = begins_paused
     pause = None if said is None else Pause(whole_ms(said.at), None, said.note, said.author)
     return replace(
@@ -106,7 +106,7 @@ def check_run_time(found: Found) -> None:
     if not found.defined:
         raise ScheduleError(
             f"{found.name!r} is an entry of the config: change it in beat_schedule and deploy. "
-            "It can be paused with pause()."
+            "It can be paused."
         )
 
 
@@ -136,7 +136,7 @@ def with_labels(item: Mapping[str, Any], labels: Mapping[str, Any]) -> dict[str,
 
 def unknown(name: str) -> UnknownSchedule:
     """The error that nothing has that name."""
-    return UnknownSchedule(f"There is no schedule {name!r}. Names are those that list() shows.")
+    return UnknownSchedule(f"There is no schedule {name!r}; what there is shows: list.")
 
 
 def paused(found: Found, now: datetime, *, note: str, author: str) -> Change:

@@ -110,7 +110,7 @@ def refusal(name: str, result: ChangeResult) -> ScheduleError | None:
     if result.status is ChangeStatus.DAMAGED:
         return ScheduleError(
             f"{name!r} has a cursor that cannot be read, so it cannot be changed. "
-            f"Run: celery dispatch cursor reset {name}"
+            f"Run: celery -A <app> dispatch cursor reset {name}"
         )
     return None
 

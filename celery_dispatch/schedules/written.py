@@ -55,5 +55,5 @@ class Written:
         hint = suggestion(task, own)
         cure = f"did you mean {hint!r}?" if hint else "check the name"
         raise EntryError(
-            f"task = {task!r}: this app has no such task; {cure}, or allow it with allow_unknown_task=True"
+            f"task = {task!r}: this app has no such task; {cure}, or allow an unknown task"
         )
