@@ -54,6 +54,4 @@ class Written:
             return
         hint = suggestion(task, own)
         cure = f"did you mean {hint!r}?" if hint else "check the name"
-        raise EntryError(
-            f"task = {task!r}: this app has no such task; {cure}, or allow an unknown task"
-        )
+        raise EntryError(f"task = {task!r}: this app has no such task; {cure}, or allow an unknown task")
