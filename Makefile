@@ -11,8 +11,8 @@
 #   SERVER=valkey              the Redis of the drills: redis, if it is installed, or valkey
 #   PEERS=1                    stock beat and RedBeat go through the drills too
 #   MINUTES=30  SEED=1         how long a soak takes, and which faults it draws
-#   CASES="storm steady"       the benchmarks to run instead of all of them, which takes 20 minutes
-#   QUICK=1                    small benchmarks, in two minutes
+#   CASES="storm steady"       the benchmarks to run instead of all of them, which takes 25 minutes
+#   QUICK=1                    small benchmarks, in three minutes
 #   OUT=build/drills           where table, JSON and plots go; those of the benchmarks to build/bench
 
 PYTHON ?= python3

@@ -81,7 +81,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     listed = ", ".join(CASES)
     parser.add_argument("cases", nargs="*", type=_case, metavar="case", help=f"some of {listed}")
-    parser.add_argument("--quick", action="store_true", help="small storms, in two minutes")
+    parser.add_argument("--quick", action="store_true", help="small ones, in three minutes")
     parser.add_argument("--minutes", type=float, default=math.inf, help="leave out what would take longer")
     parser.add_argument("--out", type=Path, help="write JSON, Markdown and plots to this directory")
     parser.add_argument("--logs", type=Path, help="keep the processes' logs here")
