@@ -4,7 +4,7 @@ Within the handover delay everything is on time: each occurrence is fired for it
 entry's policy decides:
 
 ==========  ===============================================================================================
-``latest``  the latest due until now; those before it are skipped and counted
+``latest``  the latest due until now that is in no pause; those before it are skipped and counted
 ``all``     each, oldest first
 ``none``    each that is not later than lease and handover together; older ones are skipped and counted
 ==========  ===============================================================================================
@@ -25,7 +25,7 @@ from typing import NamedTuple, cast
 from celery_dispatch.core.entry import CatchUp, Entry
 from celery_dispatch.core.recurrence import Nominal
 from celery_dispatch.core.report import Skip
-from celery_dispatch.core.rows import Pause, pause_end
+from celery_dispatch.core.rows import Pause, pause_end, pause_start
 
 __all__ = ["Patience", "Plan", "plan"]
 
@@ -78,6 +78,8 @@ def plan(
     oldest, reason = _oldest(entry, now, patience)
     if entry.catch_up is CatchUp.LATEST:
         last, fires_at, before = _latest(entry, due, end)
+        while (paused := pause_start(last, pauses)) is not None:  # that comes later
+            last, fires_at, before = _latest(entry, due, paused - _TICK)
         if fires_at >= oldest:
             return Plan(last, fires_at, skipped=before)
         return Plan(last, fires_at, fire=False, skipped=before + 1, reason=reason)

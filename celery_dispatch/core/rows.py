@@ -65,7 +65,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import blake2b
 
-__all__ = ["ALL", "MOST_CHANGES", "Pause", "Row", "definition_hash", "pause_end"]
+__all__ = ["ALL", "MOST_CHANGES", "Pause", "Row", "definition_hash", "pause_end", "pause_start"]
 
 _TICK = timedelta(milliseconds=1)
 
@@ -133,3 +133,8 @@ def pause_end(due: datetime, now: datetime, pauses: Sequence[Pause | None]) -> d
         if pause is not None and pause.covers(due)
     ]
     return max(ends, default=None)
+
+
+def pause_start(due: datetime, pauses: Sequence[Pause | None]) -> datetime | None:
+    """Since when what is due until ``due`` is passed over; ``None`` if none of the pauses covers it."""
+    return min((it.since for it in pauses if it is not None and it.covers(due)), default=None)

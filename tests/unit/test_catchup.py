@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from celery_dispatch.core.catchup import Patience, Plan, plan
 from celery_dispatch.core.entry import CatchUp, Entry
 from celery_dispatch.core.report import Skip
+from celery_dispatch.core.rows import Pause
 
 START = datetime(2030, 1, 1, tzinfo=timezone.utc)
 PATIENCE = Patience(handover=timedelta(seconds=0.5), limit=timedelta(seconds=10.5))
@@ -43,6 +44,15 @@ def test_latest_fires_one_for_all_missed() -> None:
 
 def test_latest_of_one_missed_is_that_one() -> None:
     assert plan(entry(CatchUp.LATEST), at(1), at(1.9), PATIENCE) == Plan(at(1), at(1))
+
+
+def test_latest_is_never_one_that_is_due_in_a_pause() -> None:
+    """What was due before the pause is still to be caught up."""
+    one, both = Pause(at(50.5), at(70)), Pause(at(40.2), at(50.7))
+    late = entry(CatchUp.LATEST)
+    assert plan(late, at(1), at(60.9), PATIENCE, pauses=[one]) == Plan(at(50), at(50), skipped=49)
+    assert plan(late, at(1), at(60.9), PATIENCE, pauses=[one, both]) == Plan(at(40), at(40), skipped=39)
+    assert plan(late, at(1), at(80.9), PATIENCE, pauses=[one, both]) == Plan(at(80), at(80), skipped=79)
 
 
 def test_latest_outside_the_window_is_skipped_with_the_rest() -> None:
