@@ -227,10 +227,10 @@ class Stage:
     ) -> None:
         """Let what is due in ``[low, high]`` be lost or doubled: all of it, or that of ``names``.
 
-        ``missing``: only what has not arrived yet.
+        ``missing``: only what had not arrived by then.
         """
         grid = expected_of(self.eras(), until=high, excused=self.excused)
-        arrived = {(it.entry, it.due) for it in self.collector.arrivals} if missing else set()
+        arrived = {(it.entry, it.due) for it in self.collector.arrivals if missing and it.at <= high * 1000}
         found = [it for it in grid if it[1] >= low and it not in arrived]
         self.excused.update(it for it in found if names is None or it[0] in names)
 
