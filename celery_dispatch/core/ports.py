@@ -168,7 +168,7 @@ class Pool(Protocol):
         force at now + heartbeat + handover; what was due before then stays claimable under the old one for a
         lease, and no further vote switches before that is over and a node has said that the cursors are
         swept (two leases at most).  Time in which nobody could claim does not count for that lease: while the
-        pool recovers, after a silence of it for two heartbeats, while all nodes of the old one are cut off.
+        pool recovers, after a silence of it for two heartbeats, while all nodes are cut off from the broker.
         If no live node runs the one in force, the leader comes into force at once.
 
         *Recovery.*  Begins where the server is not the one that the pool was last seen on, the pool is gone,

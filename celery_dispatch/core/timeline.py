@@ -186,6 +186,11 @@ class Timeline:
 
     def _is_front_due(self, now: datetime) -> bool:
         """Whether something is left of the earliest instant, or of the next one, and that has come."""
+        if self._front and self._front_at > now:  # the clock went back: something else may be the earliest
+            left = [item for item in self._front if item.alarm == self._front_at]
+            self._front.clear()
+            for item in left:
+                self.arm(item, self._front_at)
         if not self._front and self._instants and self._instants[0] <= now:
             self._front_at = heapq.heappop(self._instants)
             self._front.extend(sorted(self._armed.pop(self._front_at), key=_by_order))

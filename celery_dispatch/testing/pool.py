@@ -174,9 +174,7 @@ class _Heartbeat:
             store.before_until, store.reopened = store.before_until + idle, now
 
     def _are_cut_off(self) -> bool:
-        before = self._store.before
-        left = {m.state for m in self._election.own() if before is not None and m.config == before.config}
-        return left == {MemberState.CUT_OFF}
+        return {m.state for m in self._election.own()} == {MemberState.CUT_OFF}
 
     def _renew(self) -> bool:
         store, beat = self._store, self._beat

@@ -149,7 +149,7 @@ def test_a_restart_that_takes_no_longer_than_a_heartbeat_does_not_count_either(
     assert hear(world, nodes[0]).reopened is not None
 
 
-def test_time_in_which_no_node_of_the_old_config_reaches_the_broker_does_not_count(
+def test_time_in_which_no_node_reaches_the_broker_does_not_count(
     world: World, nodes: list[Heartbeat]
 ) -> None:
     away = [replace(node, state=MemberState.CUT_OFF) for node in nodes]
@@ -161,11 +161,10 @@ def test_time_in_which_no_node_of_the_old_config_reaches_the_broker_does_not_cou
     assert is_claimable_for(SECONDS, world, *nodes)
 
 
-def test_where_one_node_of_the_old_config_reaches_the_broker_it_counts(
-    world: World, beat: Beat, nodes: list[Heartbeat]
-) -> None:
-    live(world, 1, *nodes, beat("a2"))
-    away = [replace(nodes[0], state=MemberState.CUT_OFF), *nodes[1:], beat("a2")]
+def test_where_any_node_reaches_the_broker_it_counts(world: World, nodes: list[Heartbeat]) -> None:
+    """One of the old config may never reach it again, and nobody waits for it."""
+    live(world, 1, *nodes)
+    away = [replace(nodes[0], state=MemberState.CUT_OFF), *nodes[1:]]
 
     assert is_claimable_for(AHEAD - 1 + SECONDS, world, *away)
 

@@ -495,6 +495,22 @@ def test_an_outage_of_another_broker_over_a_switch_costs_nothing(world: World) -
     nothing_is_lost_at(world, at)
 
 
+def test_the_last_node_of_the_old_config_without_its_broker_holds_nothing_up(world: World) -> None:
+    """Neither what the new config changed, though it is rare, nor the next deploy."""
+    later = catalog(entry("stays"), entry("changes", 20.0, definition="two"), fingerprint="v2")
+    for name, entries in (("a", old()), *((name, later) for name in "def")):
+        world.start(name, entries).outbox.same_store = False
+    world.run(12)
+    world.beats["a"].outbox.available = False
+    world.run(120)
+    assert world.store.fence is not None and world.store.fence.config == "v2"
+    assert len([due for due in dues(world, "changes") if due > switched(world)]) >= 4
+    for name in "ghij":
+        world.start(name, catalog(entry("stays"), fingerprint="v3")).outbox.same_store = False
+    world.run(3 * LEASE)
+    assert world.store.fence.config == "v3"
+
+
 def test_a_recovery_over_a_switch_costs_nothing(world: World) -> None:
     """It takes a lease, for it waits for a node that is dead."""
     at = before_a_switch(world)

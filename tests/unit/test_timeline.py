@@ -104,6 +104,17 @@ def test_what_is_due_waits_where_the_clock_goes_back_and_a_pass_took_only_some()
     assert timeline.next_alarm() == at(6)
 
 
+def test_what_is_armed_after_the_clock_went_back_does_not_wait_for_what_a_pass_has_left() -> None:
+    timeline = Timeline()
+    for order, name in enumerate("ab"):
+        timeline.arm(item(name, order), at(60))
+    assert names(timeline.pop_due(at(60), 1)) == ["a"]
+    timeline.arm(item("new"), at(5))
+    assert timeline.next_alarm() == at(5)
+    assert names(timeline.pop_due(at(30), 9)) == ["new"]
+    assert names(timeline.pop_due(at(60), 9)) == ["b"]
+
+
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 50), st.booleans()), max_size=200))
 @settings(max_examples=200, deadline=None)
 def test_every_item_is_popped_once_at_its_last_alarm(steps: list[tuple[int, int, bool]]) -> None:

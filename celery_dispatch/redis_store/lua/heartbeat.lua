@@ -86,16 +86,16 @@ local function look_at_clock()
   end
 end
 
--- Whether nodes are left that run the config before the one in force, and none of them reaches the broker.
+-- Whether no node reaches the broker.  Those of the old config alone do not count: one that never reaches it
+-- again would keep open for ever what nobody else may then change.
 local function are_cut_off()
-  local left, cut_off = 0, 0
-  for _, member in ipairs(own(sound_members())) do
-    if member.config == it.before_config then
-      left = left + 1
-      cut_off = cut_off + (member.state == 'cut_off' and 1 or 0)
+  local all = own(sound_members())
+  for _, member in ipairs(all) do
+    if member.state ~= 'cut_off' then
+      return false
     end
   end
-  return left > 0 and left == cut_off
+  return #all > 0
 end
 
 -- What was due before the last switch is claimable for a lease.  Time in which nobody could claim it does not
