@@ -265,6 +265,7 @@ def test_an_aware_beginning_and_until_are_taken_by_the_wall_clock_of_the_zone() 
         (f"FREQ=HOURLY;BYMINUTE=0,30;BYSECOND={','.join(map(str, range(60)))}", "up to 120 times in one"),
         ("FREQ=SECONDLY;BYMONTHDAY=30;BYHOUR=3;BYWEEKNO=20", "each second .* use FREQ=DAILY with BYHOUR"),
         ("FREQ=SECONDLY;BYSETPOS=2", "counts further than the 1 times of one period"),
+        ("FREQ=MINUTELY;BYSECOND=5,5,05;BYSETPOS=2", "counts further than the 1 times of one period"),
         ("FREQ=MINUTELY;BYSECOND=0,30;BYSETPOS=-3", "use 1 to 2, or a FREQ such as DAILY"),
         ("FREQ=HOURLY;BYMINUTE=0,30;BYSECOND=0,30;BYSETPOS=1,5", "use 1 to 4, or a FREQ such as DAILY"),
         (f"FREQ=YEARLY;BYMINUTE={','.join(map(str, range(60)))}", "up to 21,960 times in one period"),

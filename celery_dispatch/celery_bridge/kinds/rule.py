@@ -125,11 +125,19 @@ class Rule:
         return days
 
 
+def _number(value: str) -> int | str:
+    """As dateutil reads it, to which ``5`` and ``05`` are one time; what is none, it refuses later."""
+    try:
+        return int(value)
+    except ValueError:
+        return value
+
+
 def _check_size(parts: Mapping[str, str], text: str) -> None:
     """Refuse what dateutil goes through one by one: periods of many times, or of fewer than are counted."""
     freq, several = parts.get("FREQ", ""), 1
     for name in _TIME_PARTS[_TIMES_WITHIN.get(freq, 0) :]:
-        several *= len(parts.get(name, "0").split(","))
+        several *= len({_number(value) for value in parts.get(name, "0").split(",")})
     times = _DAYS.get(freq, 1) * several
     if times > (_MOST_TIMES if freq in _DAYS else _MOST_TIMES_OFTEN):
         raise EntryError(
