@@ -46,7 +46,7 @@ class PoolScripts:
         """Renew the lease of ``beat.node``."""
         if known_epoch is None:  # so that the goodbye, which others wait for, needs no second try
             self._client.script_load(self._scripts["leave"].script)
-        _, micros, epoch, config, since, before, before_since, reopened, identity, *rest = self._run(
+        reply = self._run(
             "heartbeat",
             *(beat.node, max(1, beat.lease // _MS), beat.interval // _MS, beat.handover // _MS),
             *(known_epoch or "", beat.host, beat.config, beat.identity, beat.state.value, encode_info(beat)),
@@ -57,7 +57,7 @@ class PoolScripts:
             int(beat.draining),
             to_ms(beat.swept) if beat.swept else "",
         )
-        recovery, listed = rest
+        _, micros, epoch, config, since, before, before_since, reopened, identity, recovery, listed = reply
         return Pulse(
             now=from_micros(int(micros)),
             epoch=epoch,
