@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from celery_dispatch.errors import BulkRefused
+from celery_dispatch.errors import BulkRefused, DispatchError, ScheduleError
 from celery_dispatch.manage.controls import ControlError
 from celery_dispatch.schedules import Plan, Schedule, Schedules
 
@@ -42,11 +42,16 @@ def planned(schedules: Schedules, asked: Asked) -> Plan:
             allow_unknown_task=asked.allow_unknown_task,
         )
     except BulkRefused as refused:
-        reasons = [f"{name!r}: {error}" for name, error in refused.errors.items()]
+        reasons = [_reason(name, error) for name, error in refused.errors.items()]
         more = f" … and {len(reasons) - _SHOWN} more" if len(reasons) > _SHOWN else ""
         raise ControlError(
             f"Nothing was written: {'; '.join(reasons[:_SHOWN])}{more}.", "Correct the files."
         ) from None
+
+
+def _reason(name: str, error: DispatchError) -> str:
+    said = str(error).rstrip(".")
+    return said if isinstance(error, ScheduleError) else f"{name!r}: {said}"  # a ScheduleError names it
 
 
 def carried_out(plan: Plan) -> dict[str, str]:

@@ -285,7 +285,9 @@ def test_one_wrong_entry_keeps_the_whole_file_out(place: Place) -> None:
     error = place.json("apply", "-f", wrong, code=1)
     assert "'c': task = 'proj.nope'" in error["error"]
     configured = place.write("s.yaml", FILE + "  fixed: {task: proj.tick, schedule: 1}\n")
-    assert "'fixed' is an entry of beat_schedule" in place.json("apply", "-f", configured, code=1)["error"]
+    error = place.json("apply", "-f", configured, code=1)["error"]
+    assert error.startswith("Nothing was written: 'fixed' is an entry of beat_schedule. ")
+    assert error.endswith("it can be paused.")
     assert [each["name"] for each in place.json("list")["schedules"]] == ["fixed"]
 
 

@@ -22,7 +22,7 @@ from celery_dispatch.manage.doctor.findings import Area, Diagnosis, Finding
 from celery_dispatch.manage.doctor.reader import Consulted, read_snapshot
 from celery_dispatch.manage.doctor.render import diagnosis_document, diagnosis_view, exit_status
 from celery_dispatch.manage.doctor.server import read_server
-from celery_dispatch.manage.doctor.snapshot import Route, Routes, Server, Snapshot
+from celery_dispatch.manage.doctor.snapshot import DamagedRow, Route, Routes, Server, Snapshot
 from celery_dispatch.manage.operations import Sources
 from celery_dispatch.manage.reports import (
     EntryReport,
@@ -580,3 +580,15 @@ def test_server_that_refuses_questions_is_read_as_far_as_it_answers() -> None:
     )  # fmt: skip
     assert (server.version, server.append_only, server.policy) == (None, None, None)
     assert timedelta(seconds=-31) < server.ahead < timedelta(seconds=-28)
+
+
+def test_a_row_that_no_node_would_have_written_is_found_with_the_cure_of_its_key() -> None:
+    entry, member = DamagedRow("{p}:entries", "job", "is damaged"), DamagedRow("{p}:members", "x", "is none")
+    every = DamagedRow("{p}:entries", "", "is damaged")
+    of_entry = the_finding("no node would", damaged_rows=(entry,))
+    assert "dispatch remove <name>" in of_entry.cure and "HDEL" not in of_entry.cure
+    assert "remove" not in the_finding("no node would", damaged_rows=(every,)).cure
+    assert "dispatch pause --all" in the_finding("no node would", damaged_rows=(every,)).cure
+    both = the_finding("no node would", damaged_rows=(entry, member))
+    assert "dispatch remove <name>" in both.cure and "HDEL" in both.cure
+    assert both.evidence == ("{p}:entries job: is damaged", "{p}:members x: is none")
