@@ -7,7 +7,7 @@
     ├── EntryError           one entry cannot be scheduled, rendered or routed; never stops another
     │   └── NeverDue         nothing would ever be fired of one that is new
     ├── FencedError          the config that this node runs is not the one in force
-    ├── ScheduleError        a schedule cannot be changed as asked; nothing was written
+    ├── ScheduleError        a schedule cannot be changed as asked, so it was not
     │   ├── UnknownSchedule  there is none of that name
     │   ├── NameTaken        there is one of that name
     │   ├── StaleVersion     somebody changed it since it was read
@@ -63,7 +63,7 @@ class FencedError(DispatchError):
 
 
 class ScheduleError(DispatchError):
-    """A schedule cannot be changed as asked; the message names it and the cure, and nothing was written."""
+    """A schedule cannot be changed as asked, so it was not; the message names it and the cure."""
 
 
 class UnknownSchedule(ScheduleError):

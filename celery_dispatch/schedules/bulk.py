@@ -32,7 +32,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class Bulk:
-    """What became of many schedules, by name."""
+    """What became of many schedules, by name; ``unchanged`` are also those that are over (``Step.OVER``)."""
 
     created: tuple[str, ...] = ()
     updated: tuple[str, ...] = ()
@@ -75,8 +75,9 @@ class Plan:
         self._editing = editing
 
     def run(self) -> Bulk:
-        """Write what differs.
+        """Write what differs, and say what the steps were.
 
+        Run again it writes what is not written yet, and says the same.
         Raises ``BulkRefused`` with those that somebody else was faster with; the others are written then.
         """
         _write(self._changes, self._decide, self._editing)
@@ -220,9 +221,10 @@ def _write(changes: Sequence[Change], decide: Decide, editing: Editing) -> None:
     again: list[str] = []
     for start in range(0, len(changes), MOST_CHANGES):
         part = changes[start : start + MOST_CHANGES]
-        results = editing.write(part)
+        results = editing.write(part, begun=start > 0)
         again += [one.name for one, result in zip(part, results) if result.status is not ChangeStatus.DONE]
-    collect(again, lambda name: editing.edit(name, decide))
+    begun = len(changes) > 1
+    collect(again, lambda name: editing.edit(name, decide, begun=begun))
 
 
 def _planned(found: Found, wanted: str, change: Change | None) -> Planned:

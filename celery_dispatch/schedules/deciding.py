@@ -96,7 +96,8 @@ def check_known(found: Found) -> None:
 
 def check_unchanged(found: Found, planned: Found) -> None:
     """Raise ``StaleVersion`` unless it still says what it said when the plan was made."""
-    if found.defined != planned.defined:
+    is_gone = not (found.defined or planned.defined)  # which it may have been twice, with one between
+    if found.defined != planned.defined or (is_gone and found.version != planned.version):
         raise StaleVersion(found.name, given=planned.version, stored=found.version)
 
 
@@ -136,7 +137,7 @@ def with_labels(item: Mapping[str, Any], labels: Mapping[str, Any]) -> dict[str,
 
 def unknown(name: str) -> UnknownSchedule:
     """The error that nothing has that name."""
-    return UnknownSchedule(f"There is no schedule {name!r}; what there is shows: list.")
+    return UnknownSchedule(f"There is no schedule {name!r}; list shows those that there are.")
 
 
 def paused(found: Found, now: datetime, *, note: str, author: str) -> Change:

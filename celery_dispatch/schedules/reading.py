@@ -54,6 +54,11 @@ class Found:
         return self.in_config or bool(self.defined) or isinstance(self.row, Damaged) or self._of_config
 
     @property
+    def is_of_run_time(self) -> bool:
+        """Whether it was created at run time, or has a row that cannot be read and is not of the config."""
+        return bool(self.defined) or (isinstance(self.row, Damaged) and not self.in_config)
+
+    @property
     def is_torn(self) -> bool:
         """Whether row and cursor were not read in one state, for they name each other."""
         if not isinstance(self.cursor, Cursor) or not isinstance(self.row, (Row, type(None))):
@@ -192,7 +197,7 @@ class Reading:
         told = cursor if isinstance(cursor, Cursor) and not cursor.is_tombstone else None
         return Schedule(
             name=found.name,
-            origin="run-time" if found.defined else "config",
+            origin="run-time" if found.is_of_run_time else "config",
             version=found.version,
             definition=self._definition(found),
             paused=_paused(row),

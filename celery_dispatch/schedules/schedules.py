@@ -233,7 +233,8 @@ class Schedules:
         """Create many schedules, each by name as an item of ``beat_schedule`` says it; see ``create``.
 
         One that exists with just this definition is left as it is, so that a call that was interrupted may be
-        repeated.  Raises ``BulkRefused`` with all that cannot be created, and then creates none.
+        repeated.  Raises ``BulkRefused`` with all that cannot be created; none is then, unless the reason is
+        that somebody else was faster with just these.
         """
         return self._parts.planning.creating(
             definitions,
@@ -245,7 +246,8 @@ class Schedules:
     def pause_many(self, names: Iterable[str], *, note: str = "", author: str = "") -> None:
         """Pause many schedules; see ``pause``.
 
-        Raises ``BulkRefused`` with all that cannot be paused, and then pauses none.
+        Raises ``BulkRefused`` with all that cannot be paused; none is then, unless the reason is that
+        somebody else was faster with just these.
         """
         self._parts.planning.change(names, _pausing(note, author))
 
@@ -261,8 +263,8 @@ class Schedules:
 
         Each is given ``labels``.  Those that are missing would be created, those that differ updated; with
         ``prune`` the others that have the labels would be deleted.  A missing one that is to be removed when
-        it is completed, and is never due any more, is over and not created again.  Raises ``BulkRefused``
-        with all that cannot be written.
+        it is completed, and is never due any more, is over and not created again; with a ``count`` it would
+        begin anew each time, which is refused.  Raises ``BulkRefused`` with all that cannot be written.
         """
         if prune and not labels:
             raise ValueError(f"labels = {labels}: without any, every other schedule would be deleted")
@@ -279,8 +281,9 @@ class Schedules:
     ) -> Bulk:
         """Make the schedules with these labels exactly those of ``definitions``, which are given the labels.
 
-        It is the ``plan`` with ``prune``, carried out.  Raises ``BulkRefused`` with all that cannot be
-        written, and then writes none.
+        It is the ``plan`` with ``prune``, carried out, and refuses what that does, as a ``count`` with
+        ``remove_when_completed``.  Raises ``BulkRefused`` with all that cannot be written; none is then,
+        unless the reason is that somebody else was faster with just these.
         """
         return self.plan(definitions, labels=labels, prune=True, allow_unknown_task=allow_unknown_task).run()
 

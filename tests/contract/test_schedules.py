@@ -30,9 +30,11 @@ from celery_dispatch import (
 )
 from celery_dispatch.core.entry import Cursor
 from celery_dispatch.core.ports import Change, ChangeResult
+from celery_dispatch.errors import FencedError
 from celery_dispatch.redis_store.codec import decode_cursor, encode_cursor
 from celery_dispatch.redis_store.keys import Keys
 from celery_dispatch.redis_store.rows import RedisRows
+from celery_dispatch.schedules import editing
 from tests.servers import Server
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=timezone.utc)
@@ -114,7 +116,7 @@ def test_a_name_that_another_apps_config_has_in_force_is_taken(
 
 def test_an_unknown_name_is_said_to_be_unknown(schedules: Schedules) -> None:
     for act in (schedules.get, schedules.delete, schedules.pause, schedules.resume):
-        with pytest.raises(UnknownSchedule, match="no schedule 'none'"):
+        with pytest.raises(UnknownSchedule, match="no schedule 'none'; list shows those that there are"):
             act("none")
     with pytest.raises(UnknownSchedule):
         schedules.update("none", args=[])
@@ -240,7 +242,9 @@ def test_a_row_that_cannot_be_read_is_shown_as_broken_and_can_be_deleted(
 ) -> None:
     client.hset(keys.entries, "job", "nonsense")
     shown = schedules.get("job")
-    assert (shown.state, "damaged" in shown.error) == (State.BROKEN, True)
+    assert (shown.origin, shown.state, "damaged" in shown.error) == ("run-time", State.BROKEN, True)
+    client.hset(keys.entries, "of-config", "nonsense")
+    assert schedules.get("of-config").origin == "config"
     for act in (schedules.pause, schedules.resume, schedules.run_now):
         with pytest.raises(ScheduleError, match="Delete it"):
             act("job")
@@ -315,6 +319,106 @@ def test_a_change_whose_answer_is_lost_is_sent_again_and_done_once(
     made = schedules.create("job", task="proj.add", schedule=10)
     assert lost and lost[0] is not None
     assert made.version == lost[0].version  # type: ignore[union-attr]
+
+
+@pytest.fixture
+def troubled(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Lets the steps end in the errors given, one after the other and the last for good; ``None``: in none.
+
+    What is not fenced is carried out all the same, and then ``meanwhile`` is called.
+    """
+    change = RedisRows.change
+    monkeypatch.setattr(editing, "_PATIENCE", 0.2)
+
+    def troubled(*errors: Exception | None, meanwhile: Callable[[], None] = lambda: None) -> None:
+        left = list(errors)
+
+        def failing(self: RedisRows, changes: list[Change]) -> list[ChangeResult]:
+            error = left.pop(0) if len(left) > 1 else left[0]
+            if isinstance(error, FencedError):
+                raise error
+            results = change(self, changes)
+            if error is not None:
+                monkeypatch.setattr(RedisRows, "change", change)
+                meanwhile()
+                monkeypatch.setattr(RedisRows, "change", failing)
+                raise error
+            return results
+
+        monkeypatch.setattr(RedisRows, "change", failing)
+
+    return troubled
+
+
+UNHEARD = StoreUnavailable("no answer.")
+FENCED = FencedError("The pool recovers.")
+
+
+def test_nothing_is_said_to_be_written_only_where_nothing_is(
+    schedules: Schedules, troubled: Callable[..., None]
+) -> None:
+    troubled(FENCED)
+    with pytest.raises(StoreUnavailable, match=r"recovers\. Nothing was written; try again later"):
+        schedules.create("none", task="proj.add", schedule=10)
+    with pytest.raises(StoreUnavailable, match=r"recovers\. Nothing was written; try again later"):
+        schedules.create_many({f"none-{number}": item() for number in range(150)})
+    troubled(UNHEARD, FENCED)
+    with pytest.raises(StoreUnavailable, match=r"recovers\. Whether the change was written is not known"):
+        schedules.create("job", task="proj.add", schedule=10)
+    assert [one.name for one in schedules.list().items] == ["job", "of-config"]
+
+
+@pytest.mark.parametrize("errors", [(None, FENCED), (UNHEARD, FENCED)])
+def test_many_of_which_some_were_written_are_said_to_be_so_and_again_does_the_rest(
+    schedules: Schedules, troubled: Callable[..., None], errors: tuple[Exception | None, ...]
+) -> None:
+    many = {f"job-{number:03}": item() for number in range(150)}
+    troubled(*errors)
+    with pytest.raises(StoreUnavailable, match="Some of the changes may be written; the same again does the"):
+        schedules.create_many(many)
+    troubled(None)
+    done = schedules.create_many(many)
+    assert (len(done.unchanged), len(done.created)) == (100, 50)
+
+
+def test_what_others_overtook_in_a_call_for_many_is_not_said_to_be_all_of_it(
+    schedules: Schedules, troubled: Callable[..., None]
+) -> None:
+    for name in ("a", "b"):
+        schedules.create(name, **item(args=[1]))
+    plan = schedules.plan({"a": item(), "b": item()})
+    schedules.pause("b")
+    troubled(None, FENCED)
+    with pytest.raises(StoreUnavailable, match="Some of the changes may be written"):
+        plan.run()
+
+
+def test_what_was_created_unheard_and_deleted_by_another_is_not_brought_back(
+    schedules: Schedules, app: Celery, troubled: Callable[..., None]
+) -> None:
+    with Schedules(app) as others:
+        troubled(UNHEARD, None, meanwhile=lambda: others.delete("job"))
+        with pytest.raises(StoreUnavailable, match=r"'job' meanwhile\. Whether it was created is not"):
+            schedules.create("job", task="proj.add", schedule=10)
+        troubled(UNHEARD, None, meanwhile=lambda: others.delete("a"))
+        with pytest.raises(StoreUnavailable, match="changed 'a' meanwhile"):
+            schedules.create_many({"a": item(), "b": item()})
+        plan = schedules.plan({"c": item()})
+        plan.run()
+        others.delete("c")
+        with pytest.raises(BulkRefused, match="'c' is at version"):
+            plan.run()
+    assert [one.name for one in schedules.list().items] == ["b", "of-config"]
+
+
+def test_an_update_that_was_not_heard_and_overtaken_is_decided_anew(
+    schedules: Schedules, app: Celery, troubled: Callable[..., None]
+) -> None:
+    schedules.create("job", **item())
+    with Schedules(app) as others:
+        troubled(UNHEARD, None, meanwhile=lambda: others.update("job", args=[2]) and None)
+        made = schedules.update("job", kwargs={"a": 1}).definition
+    assert made is not None and (made["args"], made["kwargs"]) == ([2], {"a": 1})
 
 
 def test_a_writer_that_was_overtaken_decides_anew(
