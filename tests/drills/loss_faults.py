@@ -19,6 +19,7 @@ from tests.drills.stage import Stage
 from tests.servers import Server
 
 __all__ = [
+    "excuse_now",
     "recovered",
     "recovery",
     "redis_flushed",
@@ -37,7 +38,7 @@ def recovery(stage: Stage) -> None:
     stage.bound = 1000 * (stage.lease + 2)
 
 
-def _excuse_now(stage: Stage, began: int) -> None:
+def excuse_now(stage: Stage, began: int) -> None:
     """Excuse what became due just before ``began``: only that can have been on its way."""
     stage.excuse(began - 500, began)
 
@@ -63,7 +64,7 @@ def _old(stage: Stage, *, meanwhile: Callable[[], None]) -> None:
     began = stage.now()
     stage.ground.server.kill()
     stage.note("Redis is killed (SIGKILL)")
-    _excuse_now(stage, began)
+    excuse_now(stage, began)
     stage.ground.server.start()
     stage.wait_for_server()
     stage.note(f"Redis is back, as it was at SAVE: {_forgotten(stage)} messages ago")
@@ -92,7 +93,7 @@ def redis_flushed(stage: Stage) -> None:
         stage.note(f"FLUSHALL {offset} ms after a due; {len(lost)} messages were lost")
         stage.excused.update((message.entry, message.due or 0) for message in lost)
         if stage.in_two_steps:
-            _excuse_now(stage, stage.now())  # what was claimed and not yet sent is lost with its intent
+            excuse_now(stage, stage.now())  # what was claimed and not yet sent is lost with its intent
         recovered(stage)
 
 
@@ -109,7 +110,7 @@ def redis_promoted(stage: Stage) -> None:
     began = stage.now()
     master.kill()
     stage.note("the master is killed (SIGKILL)")
-    _excuse_now(stage, began)
+    excuse_now(stage, began)
     stage.ground.trio.wait_for_promotion(of=replica)
     stage.cluster.moved_to(replica.url)
     outage = stage.now() - began
@@ -129,7 +130,7 @@ def _cut_off(stage: Stage, replica: Server) -> None:
 
 def redis_killed_everysec(stage: Stage) -> None:
     """What Redis acknowledged while an fsync was running may be gone."""
-    redis_killed(stage, on_kill=lambda began: _excuse_now(stage, began))
+    redis_killed(stage, on_kill=lambda began: excuse_now(stage, began))
 
 
 def recovered(stage: Stage) -> None:
