@@ -31,6 +31,7 @@ __all__ = ["Definitions", "as_json", "as_yaml", "read_definitions", "read_togeth
 Definitions = Mapping[str, Mapping[str, Any]]
 
 _TOP = "entries"
+_DEEPEST = 100  # lists and objects in one another
 _CURE = f"Begin with '{_TOP}:' and give each entry as  name: {{task: …, schedule: …}}  below it."
 
 
@@ -61,6 +62,21 @@ def read_definitions(text: str, *, source: str) -> dict[str, dict[str, Any]]:
         ) from None
 
 
+def _is_flat(value: Any) -> bool:
+    """Whether every Python can read how deep lists and objects are nested; an alias counts once a layer."""
+    layer = {id(value): value}
+    for _ in range(_DEEPEST):
+        inner = (it for outer in layer.values() for it in _parts(outer))
+        layer = {id(it): it for it in inner if isinstance(it, (Mapping, list))}
+    return not layer
+
+
+def _parts(value: Any) -> Iterable[Any]:
+    if isinstance(value, Mapping):
+        return value.values()
+    return value if isinstance(value, list) else ()
+
+
 def _read(text: str, source: str) -> dict[str, dict[str, Any]]:
     try:
         document = _parsed(text)
@@ -68,6 +84,8 @@ def _read(text: str, source: str) -> dict[str, dict[str, Any]]:
         raise ControlError(
             f"{source} is neither YAML nor JSON: {' '.join(str(error).split())}.", "Correct it there."
         ) from None
+    if not _is_flat(document):
+        raise RecursionError
     if not isinstance(document, Mapping) or set(document) != {_TOP}:
         raise ControlError(f"{source} has not exactly the key {_TOP!r} at its top.", _CURE)
     entries = document[_TOP] or {}

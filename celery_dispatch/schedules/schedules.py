@@ -156,9 +156,9 @@ class Schedules:
         """Say something else of a schedule: ``task``, ``schedule``, ``args``, ``kwargs``, ``options``,
         ``dispatch``.
 
-        What is not given stays.  It goes on after what was due last, from now on.  Raises ``StaleVersion``
-        where it is not at ``version`` any more, ``UnknownSchedule``, and ``ScheduleError`` for one of the
-        config.
+        What is not given stays; a task that stays may be unknown here.  It goes on after what was due last,
+        from now on.  Raises ``StaleVersion`` where it is not at ``version`` any more, ``UnknownSchedule``,
+        and ``ScheduleError`` for one of the config.
         """
         unknown = sorted(changes.keys() - set(FIELDS))
         if unknown or not changes:
@@ -167,8 +167,10 @@ class Schedules:
         def decide(found: Found, now: datetime) -> Change | None:
             check_run_time(found)
             check_version(found, version)
-            item = {**json.loads(found.defined), **changes}
-            text = self._parts.written.text(name, item, allow_unknown_task=allow_unknown_task)
+            before = json.loads(found.defined)
+            item = {**before, **changes}
+            allow = allow_unknown_task or item["task"] == before["task"]
+            text = self._parts.written.text(name, item, allow_unknown_task=allow)
             return defined(found, now, text) if text != found.defined else None
 
         self._parts.editing.edit(name, decide)
@@ -178,7 +180,7 @@ class Schedules:
         """Delete a schedule; once this returns it is never fired again.
 
         Raises ``StaleVersion`` where it is not at ``version`` any more, ``UnknownSchedule``, and
-        ``ScheduleError`` for one of the config.
+        and ``ScheduleError`` for one of the config.
         """
 
         def decide(found: Found, now: datetime) -> Change:

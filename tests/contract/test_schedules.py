@@ -182,6 +182,9 @@ def test_a_definition_that_cannot_be_used_is_refused_before_anything_is_written(
         schedules.create("a\nb", task="proj.add", schedule=1)
     assert not client.exists(keys.entries, keys.cursor)
     schedules.create("job", task="elsewhere.add", schedule=1, allow_unknown_task=True)
+    assert schedules.update("job", args=[1]).definition["args"] == [1]
+    with pytest.raises(EntryError, match="no such task"):
+        schedules.update("job", task="elsewhere.sub")
 
 
 def test_all_can_be_paused_and_resumed(schedules: Schedules) -> None:

