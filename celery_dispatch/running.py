@@ -31,6 +31,7 @@ from celery_dispatch.celery_bridge.outbox import CeleryOutbox
 from celery_dispatch.config import Config
 from celery_dispatch.core.clock import PoolClock, SystemClock
 from celery_dispatch.core.entry import Catalog
+from celery_dispatch.core.inbox import receive
 from celery_dispatch.core.keeper import Keeper
 from celery_dispatch.core.node import Node
 from celery_dispatch.core.pool import Identity, Membership, Timing, View
@@ -157,7 +158,7 @@ class Running:
             self._turning = False
         try:
             if wait > 0:
-                self._wakes.get(timeout=min(wait, longest))
+                receive(self._wakes, min(wait, longest))
         except Empty:
             return
 

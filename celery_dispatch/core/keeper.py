@@ -18,6 +18,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from queue import Empty, SimpleQueue
 
+from celery_dispatch.core.inbox import receive
 from celery_dispatch.core.pool import Membership
 from celery_dispatch.core.ports import Listener
 from celery_dispatch.errors import StoreError
@@ -88,7 +89,7 @@ class Keeper:
         while True:
             left = (GATHER if woken else delay) - (time.monotonic() - began)
             try:
-                word = self._inbox.get(timeout=max(left, 0.0))
+                word = receive(self._inbox, left)
             except Empty:
                 return False
             if word == _STOP:

@@ -17,6 +17,7 @@ from typing import Any
 
 import redis
 
+from celery_dispatch.core.inbox import receive
 from celery_dispatch.errors import StoreError, StoreUnavailable
 from celery_dispatch.redis_store.client import translated
 from celery_dispatch.redis_store.keys import Keys
@@ -76,7 +77,7 @@ class RedisListener:
     def _pause(self) -> None:
         if not self._stopping:
             try:
-                self._stopped.get(timeout=_BACKOFF)
+                receive(self._stopped, _BACKOFF)
             except Empty:
                 return
 
