@@ -65,7 +65,7 @@ def entries(boundary: datetime) -> dict[str, Spec]:
 def history(tmp_path_factory: pytest.TempPathFactory, _clusters: list[Cluster]) -> Iterator[History]:
     """Runs until a minute has begun while the pool was steady."""
     directory: Path = tmp_path_factory.mktemp("shared")
-    boundary = (datetime.now(timezone.utc) + timedelta(seconds=70)).replace(second=0, microsecond=0)
+    boundary = (datetime.now(timezone.utc) + timedelta(seconds=80)).replace(second=0, microsecond=0)
     settings = {"dispatch_catch_up": "all", "timezone": ZONE}
     with running_server(directory / "redis") as server:
         cluster = Cluster(server.url, directory, entries(boundary), settings=settings)
