@@ -152,8 +152,10 @@ def _judge(stage: Stage, editor: _Editor) -> None:
 
 
 def _app(stage: Stage, cable: Proxy) -> Celery:
-    app = Celery("drill", set_as_current=False)
-    app.conf.update({**stage.cluster.settings, "broker_url": f"redis://127.0.0.1:{cable.port}/0"})
+    """The app of the editor, whose dispatch Redis is at the end of the cable."""
+    app, url = Celery("drill", set_as_current=False), f"redis://127.0.0.1:{cable.port}/0"
+    broker = {"broker_url": url} if stage.ground.broker is None else {}
+    app.conf.update({**stage.cluster.settings, **broker, "dispatch_redis_url": url})
     return app
 
 
