@@ -20,12 +20,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
-from typing import NamedTuple, cast
+from typing import cast
 
 from celery_dispatch.core.entry import CatchUp, Entry
 from celery_dispatch.core.recurrence import Nominal
 from celery_dispatch.core.report import Skip
 from celery_dispatch.core.rows import Pause, pause_end, pause_start
+from celery_dispatch.core.values import value
 
 __all__ = ["Patience", "Plan", "plan"]
 
@@ -41,7 +42,8 @@ class Patience:
     limit: timedelta
 
 
-class Plan(NamedTuple):
+@value
+class Plan:
     """The cursor moves to ``due``, which is fired or not, and ``skipped`` occurrences are counted.
 
     ``fires_at`` is when that occurrence could be dealt with at the earliest.

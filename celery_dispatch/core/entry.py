@@ -30,9 +30,10 @@ from datetime import datetime, timedelta
 from enum import Enum
 from hashlib import blake2b
 from types import MappingProxyType
-from typing import NamedTuple, cast
+from typing import cast
 
 from celery_dispatch.core.recurrence import Nominal, Recurrence
+from celery_dispatch.core.values import value
 
 __all__ = ["TOMBSTONE", "CatchUp", "Catalog", "Cursor", "Entry", "Fence", "Occurrence"]
 
@@ -115,7 +116,8 @@ class Entry:
         return self.count is not None and cursor.fired >= self.count
 
 
-class Occurrence(NamedTuple):
+@value
+class Occurrence:
     """One due instant of one entry; ``due`` is nominal, aware UTC, whole milliseconds.
 
     ``jittered`` is when it is fired, where that is later than its due.
@@ -139,7 +141,7 @@ class Fence:
     since: datetime
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Cursor:
     """An entry's record in the ledger; see the table in this module's docstring.
 
@@ -183,14 +185,14 @@ class Cursor:
         """The cursor after ``due`` was dealt with by ``node`` under ``definition``."""
         changed = self.definition != definition
         return Cursor(
-            due=due,
-            definition=definition,
-            effective_from=fence.since if changed else self.effective_from,
-            revision=self.revision + changed,
-            fired=self.fired + fired,
-            skipped=self.skipped + skipped,
-            node=node,
-            change=self.change,
+            due,
+            definition,
+            fence.since if changed else self.effective_from,
+            self.revision + changed,
+            self.fired + fired,
+            self.skipped + skipped,
+            node,
+            self.change,
         )
 
     def take(self, definition: str, fence: Fence, node: str) -> Cursor:

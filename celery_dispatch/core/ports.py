@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import Enum
-from typing import NamedTuple, Protocol, Union
+from typing import Protocol, Union
 
 from celery_dispatch.core.entry import Cursor, Fence, Occurrence
 from celery_dispatch.core.rows import Pause, Row
+from celery_dispatch.core.values import value
 
 __all__ = [
     "Change",
@@ -231,7 +232,8 @@ class Damaged:
 Stored = Union[Cursor, Damaged, None]
 
 
-class Command(NamedTuple):
+@value
+class Command:
     """One write that puts a message on the broker.
 
     On Redis ``LPUSH key payload``, ``PEXPIRE key ms`` or ``PUBLISH channel payload``, where the key carries
@@ -261,7 +263,7 @@ class Intent:
     commands: tuple[Command, ...] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@value
 class Claim:
     """ "If the cursor of ``name`` is ``expected``, make it ``wanted`` and carry out ``commands``."
 
@@ -296,7 +298,8 @@ class ClaimStatus(Enum):
     FAILED = "failed"  #: this entry's commands were refused; nothing was pushed, the cursor stands
 
 
-class ClaimResult(NamedTuple):
+@value
+class ClaimResult:
     """What became of one claim.
 
     ``stored`` is the cursor after it (for ``FAILED`` and ``EARLY`` that which was expected).  ``detail`` is

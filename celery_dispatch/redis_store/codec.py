@@ -63,6 +63,7 @@ _PLAIN_CURSOR = re.compile(
 # --- time ---------------------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=1_000)
 def to_ms(moment: datetime) -> int:
     """Milliseconds since 1970; ``ValueError`` unless ``moment`` is a whole number of them, from 1970 on."""
     since = moment - _EPOCH
