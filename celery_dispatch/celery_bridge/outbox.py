@@ -68,6 +68,7 @@ class CeleryOutbox:
         self._timeout = timeout
         self._user_code = UserCode(app, scheduler)
         self._stencils = Stencils(app, key_prefix=key_prefix)
+        self._asked: tuple[Occurrence | None, str] = (None, "")  # whose path was asked for last, and its code
         self._plain_path = Path(False, False, _ELSEWHERE)
         self._on_redis = False
         self._capture: Capture | None = None
@@ -161,6 +162,7 @@ class CeleryOutbox:
         if not isinstance(payload, ScheduleEntry):  # rendering will say so
             return self._plain_path
         why = self._user_code.of(payload)
+        self._asked = (occurrence, why)
         return Path(self._plain_path.same_store, True, why) if why else self._plain_path
 
     def render(self, occurrence: Occurrence, *, now: datetime) -> tuple[Command, ...]:
@@ -172,7 +174,8 @@ class CeleryOutbox:
         """
         if self._publisher is None:
             self.connect()
-        if not self._on_redis or self._user_code.of(payload_of(occurrence)):
+        asked, why = self._asked
+        if not self._on_redis or (why if asked is occurrence else self._user_code.of(payload_of(occurrence))):
             return self._built(occurrence, now)
         commands = self._stencils.message(occurrence, now)
         if commands is None:

@@ -39,7 +39,6 @@ class UserCode:
         self._common = ""
         self._of_tasks: dict[str, str] = {}
         self._serializers: dict[str, str] = {}  # what the serializer of a task runs
-        self._last: tuple[ScheduleEntry | None, str] = (None, "")  # asked for twice in a row
         self._until = 0.0
         self._receivers: tuple[int, ...] = ()  # how many each signal has: cheap enough to be seen each time
         self._wraps_sending = False
@@ -48,9 +47,7 @@ class UserCode:
     def of(self, payload: ScheduleEntry) -> str:
         """What of the user's runs when ``payload`` is published, in words; empty if nothing does."""
         self._look()
-        if self._last[0] is not payload:
-            self._last = (payload, self._common or self._of_one(payload))
-        return self._last[1]
+        return self._common or self._of_one(payload)
 
     def _of_one(self, payload: ScheduleEntry) -> str:
         name, options = payload.task or "", payload.options
@@ -84,7 +81,6 @@ class UserCode:
             return
         self._receivers = receivers
         self._of_tasks.clear()
-        self._last = (None, "")
         self._wraps_sending = not _is_own(self._scheduler.apply_entry, "celery.beat")
         try:
             self._common = next(self._of_all(), "")

@@ -58,9 +58,12 @@ class Alarms:
         """
         again = fence == self._fence and opened != self._opened
         self._fence, self.until, self._opened = fence, until, opened
-        for item in self._timeline if again else ():
+        if not again:
+            return
+        now = self._clock.now()
+        for item in self._timeline:
             if item.cursor.definition != item.entry.definition:
-                self.ring(item)
+                self.ring(item, now)
 
     @property
     def fence(self) -> Fence:
@@ -73,8 +76,8 @@ class Alarms:
         stale, self._stale = self._stale, set()
         return stale
 
-    def reckon(self, item: Item) -> None:
-        """Compute the item's next due from its cursor and set its alarm."""
+    def reckon(self, item: Item, now: datetime) -> None:
+        """Compute the item's next due from its cursor and set its alarm, at ``now``."""
         if item.is_stale:
             self._stale.add(item.entry.name)
             self._timeline.rest(item)
@@ -88,7 +91,7 @@ class Alarms:
             return
         if was_unknown:
             self.well(item)
-        self.ring(item)
+        self.ring(item, now)
 
     def _look_ahead(self, item: Item) -> None:
         """Find what the item waits for."""
@@ -104,13 +107,16 @@ class Alarms:
         else:
             item.wait_for(due, entry.fires_at(due))
 
-    def re_rank(self, item: Item, rank: int) -> None:
+    def re_rank(self, item: Item, rank: int, now: datetime) -> None:
         """The item's rank changed, or what this node claims under; its due did not."""
         item.rank = rank
-        self.ring(item)
+        self.ring(item, now)
 
-    def ring(self, item: Item) -> None:
-        """Let the item's alarm ring for what it waits for, unless that belongs to the next config."""
+    def ring(self, item: Item, now: datetime) -> None:
+        """Let the item's alarm ring for what it waits for, unless that belongs to the next config.
+
+        ``now`` is about now: it decides what counts as backlog.
+        """
         if item.completed or item.is_stale or self._is_next_configs(item):
             self._timeline.rest(item)
             return
@@ -121,7 +127,6 @@ class Alarms:
             # After the first claim under the new definition nothing can be claimed under the old one.
             opened = self._opened or self.fence.since
             alarm = max(alarm, opened + _LAST_OF_THE_OLD * self._patience.handover)
-        now = self._clock.now()
         if alarm + self._patience.handover < now:
             self._timeline.arm(item, now, backlog=True)
         else:

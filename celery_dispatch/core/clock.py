@@ -39,8 +39,7 @@ class Clock(Protocol):
 class SystemClock:
     """The clock of this host."""
 
-    def monotonic(self) -> float:
-        return time.monotonic()
+    monotonic = staticmethod(time.monotonic)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,18 +55,15 @@ class _Sample:
 class PoolClock:
     """Aware UTC ``now()`` of the pool, from samples of the server's time.
 
-    One thread may sample while another reads: the sample in use is one reference, replaced whole.
+    ``monotonic()`` is that of ``clock``.  One thread may sample while another reads: the sample in use is one
+    reference, replaced whole.
     """
 
     def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+        self.monotonic = clock.monotonic
         self._samples: tuple[_Sample, ...] = ()
         self._best: _Sample | None = None
         self.steps = 0
-
-    def monotonic(self) -> float:
-        """Seconds of the local monotonic clock."""
-        return self._clock.monotonic()
 
     @property
     def known(self) -> bool:
@@ -79,7 +75,7 @@ class PoolClock:
         best = self._best
         if best is None:
             raise RuntimeError("the pool's time is unknown before the first heartbeat was answered")
-        return best.at(self._clock.monotonic())
+        return best.at(self.monotonic())
 
     def sample(self, server: datetime, *, sent: float, received: float) -> None:
         """Take one reading: the server's time, and the monotonic seconds around the request."""

@@ -129,8 +129,9 @@ class Firing:
 
     def _put_back(self) -> None:
         """Let what was popped and not dealt with ring again: its due is still the same."""
+        now = self._clock.now()
         for item in self._open:
-            self._alarms.ring(item)
+            self._alarms.ring(item, now)
         self._settled.extend(item for item in self._open if item.alarm is None)
         self._open.clear()
         self._waiting.clear()
@@ -196,11 +197,11 @@ class Firing:
 
     def _reckon(self, seconds: float) -> None:
         """Compute next dues, for a while: what is due goes first."""
-        until = self._clock.monotonic() + seconds
+        now, until = self._clock.now(), self._clock.monotonic() + seconds
         while self._settled and self._clock.monotonic() < until:
             item = self._settled.popleft()
             if item.alarm is None and self._timeline.get(item.entry.name) is item:
-                self._alarms.reckon(item)
+                self._alarms.reckon(item, now)
 
     def _ask(self, items: list[Item]) -> Iterable[Item]:
         """Those of ``items`` that are still open; the others take over the cursor that the ledger has."""
@@ -253,7 +254,7 @@ class Firing:
         is_due, wait = cast(Polled, item.entry.recurrence).poll(item.cursor.due, now)
         if not is_due:
             item.wait_for(now + wait)
-            self._alarms.ring(item)
+            self._alarms.ring(item, now)
             return None
         due = max(whole_ms(now), item.cursor.due + _MILLISECOND)
         if pause_end(due, now, self._pauses(item)) is not None:

@@ -126,10 +126,10 @@ class Loading:
 
         What cannot be looked through in a slice waits for that.
         """
-        until = self._clock.monotonic() + _SLICE_SECONDS
+        now, until = self._clock.now(), self._clock.monotonic() + _SLICE_SECONDS
         for item in self._timeline if view.gone else ():
             if item.rank == STANDBY and view.ranks.owner(item.entry.name) in view.gone:
-                self._alarms.re_rank(item, OWNER)
+                self._alarms.re_rank(item, OWNER, now)
                 self.ranks_changed = True
                 self._inherited.append(item.entry.name)
             if self._clock.monotonic() > until:
@@ -182,7 +182,7 @@ class Loading:
 
     def re_rank(self, view: View) -> list[str]:
         """Drop or re-rank what needs no reading, a slice at most; the names whose cursors must be read."""
-        until = self._clock.monotonic() + _SLICE_SECONDS
+        now, until = self._clock.now(), self._clock.monotonic() + _SLICE_SECONDS
         done, unread = [], []
         for name, must_read in self._pending.items():
             rank, item = self._rank(view.mine, name), self._timeline.get(name)
@@ -190,7 +190,7 @@ class Loading:
                 self._drop(name)
                 done.append(name)
             elif item is not None and not must_read:
-                self._alarms.re_rank(item, rank)
+                self._alarms.re_rank(item, rank, now)
                 self.ranks_changed = True
                 done.append(name)
             else:
@@ -327,7 +327,7 @@ class Loading:
         self._pending.pop(name, None)
         if item is not None:
             item.cursor, item.rank, item.replaced = stored, self._rank(view.mine, name), False
-            self._alarms.reckon(item)
+            self._alarms.reckon(item, self._clock.now())
             self.ranks_changed = True
 
     def _item(self, name: str, cursor: Cursor, item: Item | None) -> Item | None:

@@ -57,15 +57,25 @@ class _Queues:
 
     def __init__(self, *keys: str) -> None:
         self._places = {key: place for place, key in enumerate(keys, start=1)}
+        self._said = ("", ""), ""  # op and key of the last command, and the words for it: those of many
 
     def add_to(self, args: _Args, commands: Sequence[Command]) -> None:
-        """Append ``commands`` as scripts read them."""
-        places = self._places
+        """Append ``commands`` as scripts read them: words for all, then what each takes."""
+        if len(commands) == 1:
+            args.append(self._words(commands[0]))
+        else:
+            args.append(" ".join(map(self._words, commands)))
         for command in commands:
             if command.op == "PUBLISH":
-                args += (command.op, command.key, command.value)
-            else:
-                args += (command.op, places.setdefault(command.key, len(places) + 1), command.value)
+                args.append(command.key)
+            args.append(command.value)
+
+    def _words(self, command: Command) -> str:
+        what = op, key = command.op, command.key
+        if what != self._said[0]:
+            place = "" if op == "PUBLISH" else f" {self._places.setdefault(key, len(self._places) + 1)}"
+            self._said = what, op + place
+        return self._said[1]
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -97,23 +107,21 @@ class ClaimScript:
         args: _Args = [fence.config, to_ms(fence.since), recovery, "*" if gate is None else gate, len(claims)]
         args += [claim.name for claim in claims]
         for claim in claims:
-            args += (_expected(claim.expected), encode_cursor(claim.wanted))
+            args.append(_expected(claim.expected))
+            args.append(encode_cursor(claim.wanted))
             args.append(0 if recovery else not_before(claim))
             if claim.intent is not None:
-                args += (1, "INTENT", intent_field(claim.intent), encode_intent(claim.intent))
+                args += ("INTENT", intent_field(claim.intent), encode_intent(claim.intent))
             elif claim.undoes is not None:
-                args += (1, "UNDO", intent_field(claim.undoes), claim.undoes.token)
+                args += ("UNDO", intent_field(claim.undoes), claim.undoes.token)
             else:
-                args.append(len(claim.commands))
                 queues.add_to(args, claim.commands)
         reply: list[Any] = run_script(self._script, keys=queues.keys, args=args, meanwhile=meanwhile)
         now = from_micros(int(reply[1]))
         if reply[0] == "fenced":
             raise FencedError(_fenced(fence, recovery, *reply[2:]))
         details = iter(reply[3])
-        return ClaimReply(
-            now, tuple(_claimed(claim, letter, details) for claim, letter in zip(claims, reply[2]))
-        )
+        return ClaimReply(now, tuple([_claimed(*each, details) for each in zip(claims, reply[2])]))
 
 
 def _expected(stored: Stored) -> str | bytes:
@@ -200,7 +208,7 @@ class SettleScript:
         queues = _Queues(self._keys.intents, self._keys.attempts)
         args: _Args = [len(settlements), *(field for field, _, _ in settlements)]
         for _, token, commands in settlements:
-            args += (token, len(commands))
+            args.append(token)
             queues.add_to(args, commands)
         letters, listed = self._script(keys=queues.keys, args=args)
         details = iter(listed)

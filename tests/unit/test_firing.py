@@ -28,7 +28,7 @@ def log_of(beat: Beat) -> list[str]:
     beat.ledger.claim = claiming  # type: ignore[method-assign]
     beat.outbox.render = lambda one, *, now: (log.append("render"), render(one, now=now))[1]  # type: ignore[method-assign]
     beat.ledger.read = lambda names: (log.append("read"), read(names))[1]  # type: ignore[method-assign]
-    beat.node._alarms.reckon = lambda item: (log.append("reckon"), reckon(item))[1]  # type: ignore[method-assign]
+    beat.node._alarms.reckon = lambda *each: (log.append("reckon"), reckon(*each))[1]  # type: ignore[method-assign]
     return log
 
 
@@ -97,9 +97,9 @@ def test_what_was_refused_is_fired_again_before_next_dues_are_reckoned(
             raise trouble
         return claim(fence, claims, meanwhile=meanwhile, **options)
 
-    def slowly(item: Item) -> None:
+    def slowly(item: Item, now: datetime) -> None:
         world.clock.advance(0.1)
-        reckon(item)
+        reckon(item, now)
 
     beat.ledger.claim = refused  # type: ignore[method-assign]
     beat.node._alarms.reckon = slowly  # type: ignore[method-assign]
@@ -115,10 +115,10 @@ def test_what_becomes_due_is_fired_before_all_next_dues_are_reckoned(world: Worl
     reckon, reckoned_before = beat.node._alarms.reckon, []
     render, reckoned = beat.outbox.render, []
 
-    def slowly(item: Item) -> None:
+    def slowly(item: Item, now: datetime) -> None:
         world.clock.advance(0.01)
         reckoned.append(item)
-        reckon(item)
+        reckon(item, now)
 
     def noting(occurrence: Occurrence, *, now: datetime) -> Any:
         if occurrence.entry.name == "soon":
@@ -140,16 +140,16 @@ def test_short_entries_are_fired_again_and_again_in_a_storm(world: World) -> Non
     world.run(2)
     for item in beat.node._timeline:
         item.wait_for(first)
-        beat.node._alarms.ring(item)
+        beat.node._alarms.ring(item, beat.node._clock.now())
     claim, reckon = beat.ledger.claim, beat.node._alarms.reckon
 
     def claiming(*args: Any, **options: Any) -> Any:
         world.clock.advance(0.1)
         return claim(*args, **options)
 
-    def slowly(item: Item) -> None:
+    def slowly(item: Item, now: datetime) -> None:
         world.clock.advance(0.005)
-        reckon(item)
+        reckon(item, now)
 
     beat.ledger.claim = claiming  # type: ignore[method-assign]
     beat.node._alarms.reckon = slowly  # type: ignore[method-assign]

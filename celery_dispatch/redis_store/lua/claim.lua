@@ -8,11 +8,10 @@ ARGV    1 fingerprint and 2 since (ms) of the config that the claims are made un
         4 the gate of the rows that the caller knows, '*' where that does not matter
         5 number n of claims   6..5+n the names of their entries, each once
         then per claim: expected cursor ('' for none, ' ' for an empty row), wanted cursor ('' for none), the
-        ms before which it is early (0 if it is of no occurrence), number c of commands; and c times one of
-          LPUSH or PEXPIRE, index of the queue in KEYS, value
-          PUBLISH, channel, value
-          INTENT, its field, its row; the only one of its claim
-          UNDO, the field of an intent, its token; the only one of its claim
+        ms before which it is early (0 if it is of no occurrence), what is to be done besides, and what that
+        takes: commands (see push.lua), or alone one of
+          INTENT, its field, its row
+          UNDO, the field of an intent, its token
 Result  {'fenced', now in µs, reason, ...} and nothing written, if nothing may be claimed
           server, run_id stored          this is not the server that the pool was last seen on
           recovery, the one under way    it is not the caller's; '' for none
@@ -51,12 +50,11 @@ end
 local function all_due_before(limit)
   local at = FIRST
   for _ = 1, count do
-    local due, commands = tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
-    local undoes = commands > 0 and ARGV[at + 4] == 'UNDO'
-    if not undoes and (due == 0 or due >= limit) then
+    local due, words = tonumber(ARGV[at + 2]), ARGV[at + 3]
+    if words ~= 'UNDO' and (due == 0 or due >= limit) then
       return false
     end
-    at = at + 4 + 3 * commands
+    at = at + 4 + parsed(words).takes
   end
   return true
 end
@@ -126,12 +124,11 @@ local function holds(field, token)
   return row and row:sub(1, 16) == token
 end
 
-local function carry_out(name, stored, expected, wanted, due, first, last)
+local function carry_out(name, stored, expected, wanted, due, words, at)
   if is(stored, wanted) then
     return 'w'
   end
-  local op = first <= last and ARGV[first] or ''
-  if not is(stored, expected) or (op == 'UNDO' and not holds(ARGV[first + 1], ARGV[first + 2])) then
+  if not is(stored, expected) or (words == 'UNDO' and not holds(ARGV[at], ARGV[at + 1])) then
     if not stored then
       return 'n'
     end
@@ -141,29 +138,30 @@ local function carry_out(name, stored, expected, wanted, due, first, last)
   if due > now then
     return 'e'
   end
-  if op == 'INTENT' then
-    local field, row = ARGV[first + 1], ARGV[first + 2]
+  if words == 'INTENT' then
+    local field, row = ARGV[at], ARGV[at + 1]
     redis.call('ZADD', attempts, row:match(' (%d+)'), field)
     redis.call('HSET', intents, field, row)
     move(name, wanted)
     return 'w'
   end
-  if op == 'UNDO' then
+  if words == 'UNDO' then
     move(name, wanted)
-    redis.call('HDEL', intents, ARGV[first + 1])
-    redis.call('ZREM', attempts, ARGV[first + 1])
+    redis.call('HDEL', intents, ARGV[at])
+    redis.call('ZREM', attempts, ARGV[at])
     return 'w'
   end
-  local wrong = wrong_type(first, last)
+  local parts = parsed(words)
+  local wrong = wrong_type(parts)
   if wrong then
     detail(wrong)
     return 'f'
   end
   move(name, wanted)
-  if last < first then
+  if #parts == 0 then
     return 'w'
   end
-  local pushed, errors = push(first, last)
+  local pushed, errors = push(parts, at)
   if pushed and errors == '' then
     return 'w'
   end
@@ -186,9 +184,8 @@ end
 local letters = {}
 local at = FIRST
 for i = 1, count do
-  local first = at + 4
-  local last = first + 3 * tonumber(ARGV[at + 3]) - 1
-  letters[i] = carry_out(ARGV[5 + i], rows[i], ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2]), first, last)
-  at = last + 1
+  local words = ARGV[at + 3]
+  letters[i] = carry_out(ARGV[5 + i], rows[i], ARGV[at], ARGV[at + 1], tonumber(ARGV[at + 2]), words, at + 4)
+  at = at + 4 + parsed(words).takes
 end
 return {'done', micros, table.concat(letters), details}

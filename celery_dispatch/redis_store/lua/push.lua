@@ -1,16 +1,31 @@
 --[[
 Put a message on the broker: the part that claim.lua and settle.lua share, and run together with.
 
-A command is three of ARGV: LPUSH or PEXPIRE, the index of its queue in KEYS, value; or PUBLISH, channel,
-value.  `first` and `last` bound those of one message.
+What is to be done is one of ARGV, the same for many messages, and what it takes are those that follow it:
+'LPUSH 5 PEXPIRE 5' is two commands for the queue that is the fifth of KEYS, and takes two values; 'PUBLISH', a
+command without a queue, takes a channel and a value.
 ]]
-local kinds = {} -- key → its type, asked once
+local commands = {} -- what is to be done → {{op, queue or nil}, ..., takes = so many of ARGV}
+local kinds = {} -- queue → its type, asked once
+
+local function parsed(words)
+  local parts = commands[words]
+  if not parts then
+    parts = {takes = 0}
+    for op, place in words:gmatch('(%u+) ?(%d*)') do
+      parts[#parts + 1] = {op, KEYS[tonumber(place)]}
+      parts.takes = parts.takes + (place == '' and 2 or 1)
+    end
+    commands[words] = parts
+  end
+  return parts
+end
 
 -- What is wrong with the queues of these commands, or nil.
-local function wrong_type(first, last)
-  for at = first, last, 3 do
-    if ARGV[at] == 'LPUSH' then
-      local key = KEYS[tonumber(ARGV[at + 1])]
+local function wrong_type(parts)
+  for _, part in ipairs(parts) do
+    if part[1] == 'LPUSH' then
+      local key = part[2]
       kinds[key] = kinds[key] or redis.call('TYPE', key).ok
       if kinds[key] ~= 'list' and kinds[key] ~= 'none' then
         return 'WRONGTYPE queue key ' .. key .. ' holds a ' .. kinds[key] .. ', not a list'
@@ -19,15 +34,16 @@ local function wrong_type(first, last)
   end
 end
 
--- Whether a message was pushed, and the errors of what was not.
-local function push(first, last)
+-- Whether a message was pushed, and the errors of what was not; what the commands take begins at `at`.
+local function push(parts, at)
   local pushed, errors = false, ''
-  for at = first, last, 3 do
-    local op, target = ARGV[at], ARGV[at + 1]
-    if op ~= 'PUBLISH' then
-      target = KEYS[tonumber(target)]
+  for _, part in ipairs(parts) do
+    local op, target = part[1], part[2]
+    if not target then
+      target, at = ARGV[at], at + 1
     end
-    local reply = redis.pcall(op, target, ARGV[at + 2])
+    local reply = redis.pcall(op, target, ARGV[at])
+    at = at + 1
     if type(reply) == 'table' and reply.err then
       errors = errors .. (errors == '' and '' or '; ') .. op .. ' ' .. target .. ': ' .. reply.err
     elseif op ~= 'PEXPIRE' then

@@ -3,7 +3,7 @@ Remove each intent that is still that of its attempt, and put its message on the
 
 KEYS    1 intents   2 attempts   3.. the queues that messages go to, each once
 ARGV    1 number n of settlements   2..1+n the fields of their intents, each once
-        then per settlement: token, number c of commands, and c times a command (see push.lua)
+        then per settlement: token, its commands, and what they take (see push.lua)
 Result  {one letter per settlement in one string, {details in the order of their letters}}
           w  settled
           p  settled, but a part of the push did not succeed; detail: the errors
@@ -22,22 +22,22 @@ local function detail(words)
   details[#details + 1] = words
 end
 
-local function settle(field, row, token, first, last)
+local function settle(field, row, token, parts, at)
   if not row or row:sub(1, 16) ~= token then
     return 'l'
   end
-  local wrong = wrong_type(first, last)
+  local wrong = wrong_type(parts)
   if wrong then
     detail(wrong)
     return 'f'
   end
-  local since = last >= first and redis.call('ZSCORE', attempts, field)
+  local since = #parts > 0 and redis.call('ZSCORE', attempts, field)
   redis.call('HDEL', intents, field)
   redis.call('ZREM', attempts, field)
-  if last < first then
+  if #parts == 0 then
     return 'w'
   end
-  local pushed, errors = push(first, last)
+  local pushed, errors = push(parts, at)
   if pushed and errors == '' then
     return 'w'
   end
@@ -68,9 +68,8 @@ end
 local letters = {}
 local at = 2 + count
 for i = 1, count do
-  local first = at + 2
-  local last = first + 3 * tonumber(ARGV[at + 1]) - 1
-  letters[i] = settle(ARGV[1 + i], rows[i], ARGV[at], first, last)
-  at = last + 1
+  local parts = parsed(ARGV[at + 1])
+  letters[i] = settle(ARGV[1 + i], rows[i], ARGV[at], parts, at + 2)
+  at = at + 2 + parts.takes
 end
 return {table.concat(letters), details}
