@@ -120,7 +120,6 @@ class Alarms:
         if item.completed or item.is_stale or self._is_next_configs(item):
             self._timeline.rest(item)
             return
-        item.order = -abs(item.order) if item.rank == STANDBY else abs(item.order)
         helps = item.rank == STANDBY or item.fires_at < self.fence.since
         alarm = item.fires_at + self._patience.handover if helps else item.fires_at
         if item.cursor.definition != item.entry.definition:

@@ -6,7 +6,7 @@ stored, and made into entries only for who holds them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, KeysView
 from dataclasses import replace
 
 from celery_dispatch.core.entry import Catalog, Cursor, Entry, Fence
@@ -41,9 +41,9 @@ class LiveCatalog:
         return row is not None and bool(row.definition)
 
     @property
-    def config_names(self) -> Iterator[str]:
+    def config_names(self) -> KeysView[str]:
         """The names of the config that can be scheduled, in its order."""
-        return iter(self._config.entries)
+        return self._config.entries.keys()
 
     def entry(self, name: str) -> Entry:
         """The entry in force; raises ``EntryError`` where it cannot be scheduled, or there is none."""

@@ -21,10 +21,11 @@ A cursor that is behind what this node knows is never taken over: the node becom
 from __future__ import annotations
 
 import logging
+from array import array
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
-from itertools import islice
+from itertools import chain, islice
 from operator import ne
 
 from celery_dispatch.core.alarms import Alarms
@@ -82,10 +83,9 @@ class Loading:
         self._ledger = ledger
         self._clock = clock
         self._report = report
-        self._entered = 0
-        self._orders: dict[str, int] = {}  # of names in force: their place, times SLOTS, and their slot
-        for name in catalog.config_names:
-            self._enter(name)
+        self._slots = array("H", map(slot_of, catalog.config_names))  # in their order
+        self._added: dict[str, int] = {}  # names in force because of their rows, and their slots
+        self._order = 0  # that of the items that were made last
         self._mine = bytes([OTHER]) * SLOTS
         self._inherited: list[str] = []  # what this node is the owner of only until the ring is a new one
         self._opened: Fence | None = None  # it came into force just before this node began to load for it
@@ -113,7 +113,8 @@ class Loading:
             self._opened = view.own if self._is_recent(view.own) else None
         if again or view.mine != self._mine:
             changed = bytes(map(ne, view.mine, self._mine))
-            moved = [name for name, order in self._orders.items() if again or changed[order % SLOTS]]
+            named = chain(zip(self._catalog.config_names, self._slots), self._added.items())
+            moved = [name for name, slot in named if again or changed[slot]]
             for name in moved:
                 self._pending[name] = must_read or self._pending.get(name, False)
         for name in self._inherited:  # whose rank may be the one before
@@ -141,10 +142,9 @@ class Loading:
             item = self._timeline.get(name)
             if item is not None:
                 item.replaced = True
-            if name in self._catalog and name not in self._orders:
-                self._enter(name)
-            elif name not in self._catalog and name in self._orders:
-                del self._orders[name]
+            if self._catalog.is_defined_by_row(name):
+                self._added[name] = slot_of(name)
+            elif self._added.pop(name, None) is not None:
                 self._drop(name)
         self.look_at(names)
 
@@ -154,14 +154,12 @@ class Loading:
             if self._timeline.get(name) is not None or self._rank(self._mine, name) != OTHER:
                 self._pending[name] = True
 
-    def _enter(self, name: str) -> None:
-        self._entered += SLOTS
-        self._orders[name] = self._entered + slot_of(name)
+    def _is_in_force(self, name: str) -> bool:
+        return name in self._catalog.config_names or name in self._added
 
     def _rank(self, mine: bytes, name: str) -> int:
         """The rank that an entry has by those of all slots; ``OTHER`` where it is not in force."""
-        order = self._orders.get(name)
-        return OTHER if order is None else mine[order % SLOTS]
+        return mine[slot_of(name)] if self._is_in_force(name) else OTHER
 
     def turn(self, view: View) -> bool:
         """Bring a slice of the noted entries in line with the view; whether that was the last of them.
@@ -209,6 +207,7 @@ class Loading:
 
     def _hold_all(self, view: View, names: list[str], stored: Iterable[Stored]) -> None:
         """Hold the entries whose cursors were read, after anchoring those that have none."""
+        self._order += 1  # one number for all that lie side by side in memory
         cursors = dict(zip(names, stored))
         claims = []
         for name in self._known(cursors):
@@ -241,7 +240,7 @@ class Loading:
 
     def _is_left(self, name: str) -> bool:
         """Whether it is in force, and still to be looked at."""
-        return name in self._orders and name in self._pending
+        return self._is_in_force(name) and name in self._pending
 
     def _give_up(self, name: str, reason: str) -> None:
         """Hold it not, and look at it again after a while."""
@@ -344,7 +343,7 @@ class Loading:
             return None
         self._report.well(name)
         polled = is_polled(entry.recurrence)
-        return Item(entry, cursor, OTHER, cursor.due, self._orders[name], polled, row=row)
+        return Item(entry, cursor, OTHER, cursor.due, self._order, polled, row=row)
 
     def _retry_damaged(self) -> None:
         if self._damaged and self._clock.monotonic() >= self._damaged_at:

@@ -21,6 +21,7 @@ from operator import attrgetter
 from celery_dispatch.core.entry import Cursor, Entry, Occurrence
 from celery_dispatch.core.ports import Claim, Path
 from celery_dispatch.core.report import Skip
+from celery_dispatch.core.ring import STANDBY
 from celery_dispatch.core.rows import Row
 from celery_dispatch.errors import EntryError
 
@@ -38,8 +39,9 @@ class Item:
     ``polled`` says of which kind its recurrence is, ``due`` is the occurrence it waits for, ``fires_at`` when
     that is to be fired; ``completed``: it waits for none.  ``alarm`` is when it is to be looked at, ``None``
     where it rests or was popped.  ``attempt`` is a claim whose outcome is unknown.
-    ``failures`` counts errors in a row, for the backoff; ``order`` breaks ties among equal alarms and is
-    negative on a standby, so that owner and standby begin at opposite ends of the same queue.
+    ``failures`` counts errors in a row, for the backoff.  ``order`` breaks ties among equal alarms, and is the
+    same for those that were made together; a standby goes the other way, so that owner and standby begin at
+    opposite ends of the same queue.
     ``row`` is what was said at run time of the entry, as it was held; ``replaced``: another is known now.
     """
 
@@ -193,8 +195,10 @@ class Timeline:
                 self.arm(item, self._front_at)
         if not self._front and self._instants and self._instants[0] <= now:
             self._front_at = heapq.heappop(self._instants)
-            self._front.extend(sorted(self._armed.pop(self._front_at), key=_by_order))
-            self._copies -= len(self._front)
+            items = self._armed.pop(self._front_at)
+            items.sort(key=_by_order, reverse=items[0].rank == STANDBY)
+            self._front.extend(items)
+            self._copies -= len(items)
         return bool(self._front) and self._front_at <= now
 
     def _is_awaited(self, instant: datetime) -> bool:

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from celery_dispatch.core.entry import Cursor, Entry
+from celery_dispatch.core.ring import OWNER, STANDBY
 from celery_dispatch.core.timeline import Item, Timeline
 
 START = datetime(2030, 1, 1, tzinfo=timezone.utc)
@@ -21,8 +22,8 @@ class Never:
         raise AssertionError
 
 
-def item(name: str, order: int = 0) -> Item:
-    return Item(Entry(name, Never(), "d"), Cursor.anchor("d", START, "n"), 0, START, order=order)
+def item(name: str, order: int = 0, rank: int = OWNER) -> Item:
+    return Item(Entry(name, Never(), "d"), Cursor.anchor("d", START, "n"), rank, START, order=order)
 
 
 def at(seconds: float) -> datetime:
@@ -73,7 +74,7 @@ def test_equal_alarms_go_by_order_so_that_a_standby_begins_at_the_far_end() -> N
     owner, standby = Timeline(), Timeline()
     for order, name in enumerate("abc", start=1):
         owner.arm(item(name, order), at(1))
-        standby.arm(item(name, -order), at(1))
+        standby.arm(item(name, order, STANDBY), at(1))
     assert names(owner.pop_due(at(1), 3)) == ["a", "b", "c"]
     assert names(standby.pop_due(at(1), 3)) == ["c", "b", "a"]
 
