@@ -22,6 +22,7 @@ from celery.beat import ScheduleEntry, Scheduler
 
 from celery_dispatch.celery_bridge.broker import masked
 from celery_dispatch.celery_bridge.entries import catalog_of
+from celery_dispatch.celery_bridge.payload import payload_of
 from celery_dispatch.config import Config
 from celery_dispatch.core.entry import Catalog
 from celery_dispatch.errors import ConfigError, StoreRefused
@@ -65,7 +66,13 @@ class DispatchScheduler(Scheduler):
     def get_schedule(self) -> Mapping[str, ScheduleEntry]:  # type: ignore[override]  # it is not to be changed
         if self._catalog is None:
             return MappingProxyType({})
-        return MappingProxyType({name: entry.payload for name, entry in self._catalog.entries.items()})  # type: ignore[misc]
+        now = self.app.now()
+        return MappingProxyType(
+            {
+                name: payload_of(entry).entry(name, self.app, last_run_at=now)
+                for name, entry in self._catalog.entries.items()
+            }
+        )
 
     def set_schedule(self, schedule: Any) -> NoReturn:
         raise _refused("Assigning schedule")

@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from celery_dispatch.celery_bridge.rendering import payload_of
+from celery_dispatch.celery_bridge.payload import payload_of
 from celery_dispatch.core.clock import whole_ms
 from celery_dispatch.core.entry import Occurrence
 from celery_dispatch.core.ports import Command, Outbox, Path, Publication
@@ -82,7 +82,7 @@ class ShadowOutbox:
         raise RuntimeError("in shadow mode nothing is published")
 
     def sent(self, occurrence: Occurrence) -> None:
-        logger.info("Would send due task %s (%s)", occurrence.entry.name, payload_of(occurrence).task)
+        logger.info("Would send due task %s (%s)", occurrence.entry.name, payload_of(occurrence.entry).task)
 
     def close(self) -> None:
         self._outbox.close()

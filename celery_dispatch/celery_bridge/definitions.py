@@ -23,6 +23,7 @@ from celery.schedules import crontab, schedule
 
 from celery_dispatch.celery_bridge.fingerprint import definition_of
 from celery_dispatch.celery_bridge.moments import rfc3339
+from celery_dispatch.celery_bridge.payload import Payload
 from celery_dispatch.celery_bridge.plain import plain
 from celery_dispatch.celery_bridge.policies import Policies, bounded, check_jitter, deciding, policies_of
 from celery_dispatch.celery_bridge.recurrences import Recurrences
@@ -61,7 +62,7 @@ class Definitions:
     def entry(self, name: object, item: Any) -> Entry:
         """The entry that ``item`` defines; ``item`` is not changed.
 
-        Its payload is a ``celery.beat.ScheduleEntry`` of its own.  Raises ``EntryError``, or whatever the
+        Raises ``EntryError``, or whatever the
         user's own code raises.
         """
         known = _checked_name(name)
@@ -74,34 +75,36 @@ class Definitions:
                 fields["schedule"], app=self._app, codecs=self._config.schedule_codecs
             )
         try:
-            payload: Any = ScheduleEntry(**{**fields, "name": known, "app": self._app})
+            made: Any = ScheduleEntry(**{**fields, "name": known, "app": self._app})
         except Exception as error:
             raise EntryError(
                 f"schedule {fields.get('schedule')!r:.80} cannot be used ({error!r}); "
                 "use seconds, a timedelta, crontab, solar or a class with is_due()"
             ) from error
-        _check(payload)
-        payload.schedule = self._shared(payload.schedule)
-        payload.kwargs = payload.kwargs or self._nothing
-        payload.options = payload.options or self._nothing
+        _check(made)
+        schedule = self._shared(made.schedule)
         definition = definition_of(
-            task=payload.task,
-            schedule=payload.schedule,
-            args=payload.args,
-            kwargs=payload.kwargs,
-            options=payload.options,
+            task=made.task,
+            schedule=schedule,
+            args=made.args,
+            kwargs=made.kwargs,
+            options=made.options,
             dispatch=deciding(policies.given),
             zone=self._app.timezone,
         )
-        for field in ("args", "kwargs", "options"):
-            if getattr(payload, field):
-                setattr(payload, field, _own(getattr(payload, field)))
+        payload = Payload(
+            task=made.task,
+            schedule=schedule,
+            args=_own(made.args),
+            kwargs=_own(made.kwargs) or self._nothing,
+            options=_own(made.options) or self._nothing,
+        )
         entry = Entry(
             name=known,
-            recurrence=bounded(self._recurrences.of(payload.schedule, known), policies),
+            recurrence=bounded(self._recurrences.of(schedule, known), policies),
             definition=definition,
             catch_up=policies.catch_up,
-            catch_up_window=self._window(payload.schedule, policies.catch_up_window),
+            catch_up_window=self._window(schedule, policies.catch_up_window),
             payload=payload,
         )
         return _held_to(policies, entry) if policies.given else entry

@@ -30,7 +30,7 @@ _CLEANUP = "celery.backend_cleanup"
 def catalog_of(app: Celery, config: Config) -> Catalog:
     """The entries of ``app`` with the fingerprint of its config; those that cannot be used are in ``broken``.
 
-    Each entry's payload is a ``celery.beat.ScheduleEntry`` of its own; the user's dicts are not changed.
+    The user's dicts are not changed.
     """
     definitions = Definitions(app, config)
     entries: dict[str, Entry] = {}

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from celery import Celery
-from celery.beat import ScheduleEntry
 
 from celery_dispatch.celery_bridge.fingerprint import facet_of, routing_settings, schedule_facet
+from celery_dispatch.celery_bridge.payload import Payload
 from celery_dispatch.celery_bridge.policies import deciding
 from celery_dispatch.config import Config
 from celery_dispatch.core.entry import Catalog, Entry
@@ -63,7 +63,7 @@ class _EntryFacets:
 
     def row(self, entry: Entry) -> str:
         payload = entry.payload
-        if not isinstance(payload, ScheduleEntry):
+        if not isinstance(payload, Payload):
             return _BROKEN
         no_list, no_dict = self._nothing
         asked = self._asked.get(entry.name)
@@ -76,7 +76,7 @@ class _EntryFacets:
             _hash(asked) if asked else no_dict,
         ))  # fmt: skip
 
-    def _schedule(self, entry: Entry, payload: ScheduleEntry) -> str:
+    def _schedule(self, entry: Entry, payload: Payload) -> str:
         known = self._schedules.get(id(entry.recurrence))
         if known is None:
             known = self._schedules[id(entry.recurrence)] = schedule_facet(payload.schedule, self._zone)

@@ -19,10 +19,9 @@ from sys import intern
 from typing import Any, NamedTuple, Union, cast
 
 from celery import Celery
-from celery.beat import ScheduleEntry
 from celery.utils.saferepr import saferepr
 
-from celery_dispatch.celery_bridge.rendering import payload_of
+from celery_dispatch.celery_bridge.payload import Payload, payload_of
 from celery_dispatch.core.entry import Occurrence
 
 __all__ = ["Letter", "Letters", "quoted"]
@@ -58,7 +57,7 @@ class Letter(NamedTuple):
     Holds as long as ``payload`` and ``task`` are those that it was written for.
     """
 
-    payload: ScheduleEntry
+    payload: Payload
     task: object
     shape: str
     words: tuple[str, str, str, str]  # name, body, args, kwargs
@@ -72,7 +71,7 @@ class Letter(NamedTuple):
         return self.payload.options or {}
 
 
-_Kept = Union[Letter, ScheduleEntry]  # a payload where it has no letter
+_Kept = Union[Letter, Payload]  # a payload where it has no letter
 
 
 class Letters:
@@ -100,7 +99,7 @@ class Letters:
 
     def of(self, occurrence: Occurrence) -> Letter | None:
         """The letter of the occurrence's entry; ``None`` where Celery must build its messages."""
-        name, payload = occurrence.entry.name, payload_of(occurrence)
+        name, payload = occurrence.entry.name, payload_of(occurrence.entry)
         known, task = self._kept.get(name), self._tasks.get(payload.task)
         if known is None and name in self._older:
             known = self._kept[name] = self._older.pop(name)

@@ -23,8 +23,9 @@ from celery_dispatch.celery_bridge.confirms import AmqpPublisher
 from celery_dispatch.celery_bridge.messages import Capture
 from celery_dispatch.celery_bridge.moments import rfc3339
 from celery_dispatch.celery_bridge.outages import in_words, is_outage, is_refusal, is_refused_login
+from celery_dispatch.celery_bridge.payload import Payload, payload_of
 from celery_dispatch.celery_bridge.publishing import PlainPublisher, Publisher, RedisPublisher, unknown
-from celery_dispatch.celery_bridge.rendering import payload_of, prepared, task_id
+from celery_dispatch.celery_bridge.rendering import prepared, task_id
 from celery_dispatch.celery_bridge.stencils import Stencils
 from celery_dispatch.celery_bridge.user_code import UserCode
 from celery_dispatch.core.entry import Occurrence
@@ -40,7 +41,7 @@ _ELSEWHERE = "the broker is not the Redis of the pool"
 
 
 class CeleryOutbox:
-    """Renders occurrences whose payload is a ``celery.beat.ScheduleEntry``; implements the ``Outbox`` port.
+    """Renders occurrences whose payload is a ``Payload``; implements the ``Outbox`` port.
 
     ``scheduler`` has ``apply_entry`` and ``apply_async`` as a ``celery.beat.Scheduler`` has, so that what
     users override or patch there keeps its effect; while ``apply_entry`` runs, its ``apply_async`` is
@@ -159,7 +160,7 @@ class CeleryOutbox:
         if occurrence is None:
             return self._plain_path
         payload = occurrence.entry.payload
-        if not isinstance(payload, ScheduleEntry):  # rendering will say so
+        if not isinstance(payload, Payload):  # rendering will say so
             return self._plain_path
         why = self._user_code.of(payload)
         self._asked = (occurrence, why)
@@ -174,14 +175,18 @@ class CeleryOutbox:
         """
         if self._publisher is None:
             self.connect()
-        asked, why = self._asked
-        if not self._on_redis or (why if asked is occurrence else self._user_code.of(payload_of(occurrence))):
+        if not self._on_redis or self._user_code_of(occurrence):
             return self._built(occurrence, now)
         commands = self._stencils.message(occurrence, now)
         if commands is None:
             commands = self._built(occurrence, now)
             self._stencils.learn(occurrence, now, commands)
         return commands
+
+    def _user_code_of(self, occurrence: Occurrence) -> str:
+        """As ``path`` says, which has mostly been asked just now."""
+        asked, why = self._asked
+        return why if asked is occurrence else self._user_code.of(payload_of(occurrence.entry))
 
     def _built(self, occurrence: Occurrence, now: datetime) -> tuple[Command, ...]:
         """The message as Celery builds it."""
@@ -191,7 +196,7 @@ class CeleryOutbox:
             if not is_outage(error):
                 raise EntryError(str(error)) from error
             self._must_answer(error)
-            if self._user_code.of(payload_of(occurrence)):
+            if self._user_code_of(occurrence):
                 raise EntryError(str(error)) from error
         try:
             return self._captured(occurrence, now)
@@ -202,7 +207,7 @@ class CeleryOutbox:
         assert self._capture is not None
         captured = self._capture.commands
         captured.clear()
-        entry = prepared(occurrence, key_prefix=self._key_prefix, node=self._node, now=now)
+        entry = prepared(occurrence, self._app, key_prefix=self._key_prefix, node=self._node, now=now)
         with denied_join_result():  # beat reads no results: do not subscribe to each of them
             if self._user_code.wraps_sending:
                 self._apply_entry(entry)
@@ -255,8 +260,8 @@ class CeleryOutbox:
 
     def sent(self, occurrence: Occurrence) -> None:
         if beat_logger.isEnabledFor(logging.INFO) and not self._user_code.wraps_sending:  # it said so itself
-            entry = payload_of(occurrence)
-            beat_logger.info("Scheduler: Sending due task %s (%s)", entry.name, entry.task)
+            name, task = occurrence.entry.name, payload_of(occurrence.entry).task
+            beat_logger.info("Scheduler: Sending due task %s (%s)", name, task)
 
 
 def _publisher_on(capture: Capture, *, timeout: float) -> Publisher:

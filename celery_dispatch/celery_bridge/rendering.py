@@ -13,16 +13,19 @@ import numbers
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from hashlib import sha1
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import NAMESPACE_URL
 
 from celery.beat import ScheduleEntry
 
 from celery_dispatch.celery_bridge.moments import rfc3339
+from celery_dispatch.celery_bridge.payload import payload_of
 from celery_dispatch.core.entry import Occurrence
-from celery_dispatch.errors import EntryError
 
-__all__ = ["TaskIds", "payload_of", "prepared", "task_id", "uuid_text"]
+if TYPE_CHECKING:
+    from celery import Celery
+
+__all__ = ["TaskIds", "prepared", "task_id", "uuid_text"]
 
 _VARIANTS = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
@@ -51,19 +54,12 @@ def uuid_text(digits: str, *, version: int) -> str:
     return f"{digits[:8]}-{digits[8:12]}-{version}{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:32]}"
 
 
-def payload_of(occurrence: Occurrence) -> ScheduleEntry:
-    """The entry as Celery knows it; raises ``EntryError`` if it is none."""
-    payload = occurrence.entry.payload
-    if not isinstance(payload, ScheduleEntry):
-        raise EntryError(f"The payload of {occurrence.entry.name!r} is no ScheduleEntry: {payload!r}")
-    return payload
-
-
-def prepared(occurrence: Occurrence, *, key_prefix: str, node: str, now: datetime) -> ScheduleEntry:
-    """A copy of the payload for one fire; what the user wrote stays as it is."""
-    payload, name = payload_of(occurrence), occurrence.entry.name
-    entry: ScheduleEntry = object.__new__(type(payload))
-    entry.__dict__.update(payload.__dict__)
+def prepared(
+    occurrence: Occurrence, app: Celery, *, key_prefix: str, node: str, now: datetime
+) -> ScheduleEntry:
+    """What stock beat would send for one fire; what the user wrote stays as it is."""
+    payload, name = payload_of(occurrence.entry), occurrence.entry.name
+    entry = payload.entry(name, app, last_run_at=now)
     entry.kwargs = dict(payload.kwargs or {})
     options = entry.options = _options(payload.options, now)
     options.setdefault("task_id", task_id(key_prefix, name, occurrence.due))

@@ -14,8 +14,10 @@ from typing import Any
 
 from celery import Celery, signals
 from celery.app.routes import MapRoute
-from celery.beat import BeatLazyFunc, ScheduleEntry
+from celery.beat import BeatLazyFunc
 from kombu.serialization import registry  # type: ignore[attr-defined]
+
+from celery_dispatch.celery_bridge.payload import Payload
 
 __all__ = ["UserCode"]
 
@@ -44,12 +46,12 @@ class UserCode:
         self._wraps_sending = False
         self._serializer: object = None
 
-    def of(self, payload: ScheduleEntry) -> str:
+    def of(self, payload: Payload) -> str:
         """What of the user's runs when ``payload`` is published, in words; empty if nothing does."""
         self._look()
         return self._common or self._of_one(payload)
 
-    def _of_one(self, payload: ScheduleEntry) -> str:
+    def _of_one(self, payload: Payload) -> str:
         name, options = payload.task or "", payload.options
         found = self._of_tasks.get(name)
         if found is None:
@@ -133,7 +135,7 @@ def _named(signal: Any, task: str) -> str:
     return ", ".join(found)
 
 
-def _of_arguments(payload: ScheduleEntry) -> str:
+def _of_arguments(payload: Payload) -> str:
     """Celery evaluates lazy arguments at the top level only, so they are looked for nowhere else."""
     for values in (payload.args, payload.kwargs):
         if isinstance(values, (list, tuple, dict)):

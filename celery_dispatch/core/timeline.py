@@ -39,9 +39,9 @@ class Item:
     ``polled`` says of which kind its recurrence is, ``due`` is the occurrence it waits for, ``fires_at`` when
     that is to be fired; ``completed``: it waits for none.  ``alarm`` is when it is to be looked at, ``None``
     where it rests or was popped.  ``attempt`` is a claim whose outcome is unknown.
-    ``failures`` counts errors in a row, for the backoff.  ``order`` breaks ties among equal alarms, and is the
-    same for those that were made together; a standby goes the other way, so that owner and standby begin at
-    opposite ends of the same queue.
+    ``failures`` counts errors in a row, for the backoff.  ``order`` breaks ties among equal alarms, and is
+    the same for those that were made together; a standby goes the other way, so that owner and standby begin
+    at opposite ends of the same queue.
     ``row`` is what was said at run time of the entry, as it was held; ``replaced``: another is known now.
     """
 

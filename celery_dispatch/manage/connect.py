@@ -10,7 +10,6 @@ from typing import Any
 
 import redis
 from celery import Celery
-from celery.beat import ScheduleEntry
 from kombu.utils.imports import symbol_by_name
 
 from celery_dispatch.celery_bridge.codecs import ScheduleCodec
@@ -19,6 +18,7 @@ from celery_dispatch.celery_bridge.entries import catalog_of
 from celery_dispatch.celery_bridge.facets import facets_of
 from celery_dispatch.celery_bridge.identity import identity_of
 from celery_dispatch.celery_bridge.outbox import CeleryOutbox
+from celery_dispatch.celery_bridge.payload import Payload
 from celery_dispatch.celery_bridge.schedule_codec import to_json
 from celery_dispatch.config import Config
 from celery_dispatch.core.entry import Catalog, Entry
@@ -156,7 +156,7 @@ def _catalog(app: Celery, config: Config) -> Catalog:
 def sketch_of(entry: Entry, codecs: Mapping[str, ScheduleCodec] = _NONE) -> Sketch:
     """An entry of Celery's in words; an object whose ``repr`` fails spoils only its own field."""
     payload = entry.payload
-    if not isinstance(payload, ScheduleEntry):
+    if not isinstance(payload, Payload):
         return Sketch()
     try:
         document = to_json(payload.schedule, codecs=codecs)

@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from fnmatch import fnmatchcase
 from typing import Any
 
+from celery_dispatch.celery_bridge.payload import payload_of
 from celery_dispatch.core.entry import Cursor, Entry, Fence
 from celery_dispatch.core.ports import Damaged, Stored
 from celery_dispatch.core.recurrence import Nominal
@@ -218,8 +219,9 @@ class Reading:
         if entry is None:
             return None
         given: Any = self._store.app.conf.beat_schedule or {}
+        item = given[found.name] if found.name in given else payload_of(entry).item
         try:
-            return self._store.definitions.document(found.name, given.get(found.name, entry.payload))
+            return self._store.definitions.document(found.name, item)
         except EntryError:
             return None
 

@@ -44,6 +44,7 @@ class Sender:
     """Sends occurrences through the app, as stock beat would."""
 
     def __init__(self, app: Celery, *, key_prefix: str, now: Callable[[], datetime]) -> None:
+        self._app = app
         self._key_prefix = key_prefix
         self._now = now
         self._scheduler: Any = Scheduler(app, lazy=True)
@@ -62,6 +63,7 @@ class Sender:
     def _send(self, entry: Entry, due: datetime, task_id: str, header: str) -> None:
         payload: Any = prepared(
             Occurrence(entry, due),
+            self._app,
             key_prefix=self._key_prefix,
             node=f"{header.removeprefix('dispatch_')}@{socket.gethostname()}",
             now=self._now(),

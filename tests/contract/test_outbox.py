@@ -19,7 +19,7 @@ from kombu import Exchange, Queue
 from celery_dispatch.celery_bridge.outbox import CeleryOutbox, task_id
 from celery_dispatch.core.ports import Command, Path
 from celery_dispatch.errors import ConfigError, EntryError, StoreRefused, StoreUnavailable
-from tests.outboxes import DUE, NOW, make, occurrence
+from tests.outboxes import DUE, NOW, make, occurrence, stock_entry
 from tests.servers import Server, free_port
 
 
@@ -107,7 +107,7 @@ def test_a_message_is_the_one_that_stock_beat_sends(
     assert command.op == "LPUSH"
     assert client.llen(command.key) == 0, "rendering must not send"
     stock = Scheduler(app, lazy=True)
-    stock.apply_async(occurrence(app, **options).entry.payload, advance=False)
+    stock.apply_async(stock_entry(occurrence(app, **options), app), advance=False)
     stock.close()
     sent = client.rpop(command.key)
     assert sent is not None, f"stock beat sends to another queue than {command.key}"

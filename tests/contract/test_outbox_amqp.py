@@ -18,7 +18,7 @@ from celery_dispatch.celery_bridge.outbox import CeleryOutbox, task_id
 from celery_dispatch.celery_bridge.raw_messages import RawMessage
 from celery_dispatch.core.ports import Command, Path, Publication, PublicationStatus
 from celery_dispatch.errors import EntryError, StoreRefused, StoreUnavailable
-from tests.outboxes import DUE, NOW, make, occurrence
+from tests.outboxes import DUE, NOW, make, occurrence, stock_entry
 from tests.rabbitmq import RabbitMQ
 from tests.servers import free_port, wait_until
 
@@ -130,7 +130,7 @@ def test_a_published_message_is_the_one_that_stock_beat_sends(
     assert statuses(outbox.publish([_stored(commands)])) == [CONFIRMED]
     (ours,) = rabbitmq.take(name)
     stock = Scheduler(app, lazy=True)
-    stock.apply_async(occurrence(app, queue=name, **options).entry.payload, advance=False)
+    stock.apply_async(stock_entry(occurrence(app, queue=name, **options), app), advance=False)
     stock.close()
     wait_until(lambda: rabbitmq.depth(name) == 1)
     (theirs,) = rabbitmq.take(name)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from celery import Celery, Task
-from celery.beat import ScheduleEntry
+from celery.schedules import maybe_schedule
 from celery.signals import before_task_publish
 from celery.utils.saferepr import saferepr
 from hypothesis import HealthCheck, example, given, settings
@@ -22,6 +22,7 @@ from kombu.utils import json as kombu_json
 
 from celery_dispatch.celery_bridge.letters import Letters, _is_simple
 from celery_dispatch.celery_bridge.outbox import CeleryOutbox
+from celery_dispatch.celery_bridge.payload import Payload
 from celery_dispatch.core.entry import Entry, Occurrence
 from celery_dispatch.core.ports import Command
 from celery_dispatch.errors import EntryError
@@ -107,22 +108,14 @@ class Drawn:
 
     def occurrences(self, app: Celery) -> Iterator[tuple[Occurrence, datetime]]:
         """Each entry a few times, at instants of their own."""
+        schedule = maybe_schedule(1.0, app=app)
         payloads = [
-            ScheduleEntry(
-                name=name,
-                task=self.task,
-                schedule=1.0,
-                args=args,
-                kwargs=kwargs,
-                options=self.options,
-                app=app,
-            )
-            for name, (args, kwargs) in zip(self.names, self.arguments)
+            Payload(self.task, schedule, args, kwargs, self.options) for args, kwargs in self.arguments
         ]
         for turn in range(3):
-            for number, payload in enumerate(payloads):
+            for number, (name, payload) in enumerate(zip(self.names, payloads)):
                 at = timedelta(milliseconds=1001 * turn + 7 * number)
-                entry = Entry(payload.name, Every(1.0), "d", payload=payload)
+                entry = Entry(name, Every(1.0), "d", payload=payload)
                 yield Occurrence(entry, DUE + at), NOW + at
 
 

@@ -14,9 +14,10 @@ from celery.beat import PersistentScheduler, ScheduleEntry
 from celery.schedules import crontab, schedule, solar
 
 from celery_dispatch.celery_bridge.entries import catalog_of
+from celery_dispatch.celery_bridge.payload import payload_of
 from celery_dispatch.celery_bridge.recurrences import Interval
 from celery_dispatch.config import Config
-from celery_dispatch.core.entry import Catalog, CatchUp
+from celery_dispatch.core.entry import Catalog, CatchUp, Entry
 from celery_dispatch.errors import ConfigError
 
 LAST = datetime(2025, 1, 1, tzinfo=timezone.utc)
@@ -53,12 +54,18 @@ def test_every_kind_of_schedule_becomes_an_entry() -> None:
     assert found.entries["float"].recurrence == Interval(500)
 
 
-def test_payload_is_the_entry_that_stock_beat_would_have_made() -> None:
+def stock_entry(entry: Entry, app: Celery) -> ScheduleEntry:
+    return payload_of(entry).entry(entry.name, app, last_run_at=LAST)
+
+
+def test_payload_makes_the_entry_that_stock_beat_would_have_made() -> None:
     given = item(args=(1, 2), kwargs={"a": 1}, options={"queue": "q", "headers": {"x": 1}})
-    payload: Any = catalog({"a": given}).entries["a"].payload
-    assert type(payload) is ScheduleEntry
-    assert (payload.name, payload.task, payload.args, payload.kwargs) == ("a", "t.a", (1, 2), {"a": 1})
-    assert payload.options == {"queue": "q", "headers": {"x": 1}}
+    app = make_app()
+    made: Any = stock_entry(catalog({"a": given}).entries["a"], app)
+    assert type(made) is ScheduleEntry
+    assert (made.name, made.task, made.args, made.kwargs) == ("a", "t.a", (1, 2), {"a": 1})
+    assert made.options == {"queue": "q", "headers": {"x": 1}}
+    assert (made.app, made.last_run_at, made.total_run_count) == (app, LAST, 0)
 
 
 def test_users_dicts_are_not_changed() -> None:
@@ -79,9 +86,9 @@ def test_schedule_entry_objects_are_taken_as_stock_beat_takes_them() -> None:
     own = ScheduleEntry("other", "t.a", schedule=crontab("5"), args=(1,), app=app)
     app.conf.beat_schedule = {"a": own}
     found = catalog_of(app, Config.from_app(app))
-    payload: Any = found.entries["a"].payload
-    assert (payload.name, payload.task, payload.args) == ("a", "t.a", (1,))
-    assert payload is not own and own.name == "other"
+    made: Any = stock_entry(found.entries["a"], app)
+    assert (made.name, made.task, made.args) == ("a", "t.a", (1,))
+    assert own.name == "other"
 
 
 def test_periodic_tasks_added_in_code_are_entries() -> None:
@@ -117,7 +124,7 @@ def test_clean_up_is_installed_exactly_when_stock_beat_does(
     found = catalog_of(app, Config.from_app(app))
     assert set(found.entries) == set(expected)
     for name, entry in found.entries.items():
-        assert entry.payload == expected[name]
+        assert stock_entry(entry, app) == expected[name]
 
 
 def test_backend_that_cannot_be_loaded_breaks_the_clean_up_only() -> None:

@@ -8,15 +8,16 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 from celery import Celery
-from celery.beat import ScheduleEntry
 
 from celery_dispatch.celery_bridge.identity import identity_of
+from celery_dispatch.celery_bridge.payload import Payload
 from celery_dispatch.config import Config
 from celery_dispatch.core.entry import Entry, Occurrence
 from celery_dispatch.errors import ConfigError, EntryError
 from celery_dispatch.redis_store.keys import Keys
 from celery_dispatch.shadow import ShadowOutbox, ShadowRecord
 from celery_dispatch.testing import MemoryOutbox, MemoryStore
+from tests.unit.world import Every
 
 UTC = timezone.utc
 DUE = datetime(2026, 11, 21, 23, 59, 59, 900_000, tzinfo=UTC)
@@ -24,8 +25,7 @@ NOW = DUE + timedelta(milliseconds=250, microseconds=7)
 
 
 def _occurrence() -> Occurrence:
-    payload = ScheduleEntry(name="tick", task="proj.tick", schedule=10, app=Celery(set_as_current=False))
-    return Occurrence(Entry("tick", payload.schedule, "d", payload=payload), DUE)
+    return Occurrence(Entry("tick", Every(10.0), "d", payload=Payload("proj.tick", 10, (), {}, {})), DUE)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from kombu import Producer
 from kombu.serialization import register, unregister
 
 from celery_dispatch.celery_bridge import user_code
+from celery_dispatch.celery_bridge.payload import Payload
 from celery_dispatch.celery_bridge.user_code import UserCode
 
 Find = Callable[..., str]
@@ -36,8 +37,9 @@ def app() -> Celery:
     return app
 
 
-def entry(app: Celery, *, task: str = "add", args: Any = (1, 2), **kwargs: Any) -> ScheduleEntry:
-    return ScheduleEntry(name="sums", task=task, schedule=1.0, args=args, app=app, **kwargs)
+def entry(app: Celery, *, task: str = "add", args: Any = (1, 2), **kwargs: Any) -> Payload:
+    made: Any = ScheduleEntry(name="sums", task=task, schedule=1.0, args=args, app=app, **kwargs)
+    return Payload(made.task, made.schedule, made.args, made.kwargs, made.options)
 
 
 @pytest.fixture
