@@ -10,6 +10,8 @@ Celery's contract, and what follows from it:
 * ``close()`` may run inside a signal handler on this very thread, and again afterwards.  It asks the
   keeper, which has a connection of its own, to leave the pool; connections of this thread are closed only
   outside of a pass.
+* The handler then raises ``SystemExit``, which Python drops where it interrupted a finalizer, or a callback
+  of the import system.  A beat that is closed and still runs ends with its next ``tick()``.
 """
 
 from __future__ import annotations
@@ -43,6 +45,7 @@ class DispatchScheduler(Scheduler):
         self._config: Config | None = None
         self._catalog: Catalog | None = None
         self._running: Running | None = None
+        self._closed = False
         super().__init__(app, **kwargs)
 
     def setup_schedule(self) -> None:
@@ -50,6 +53,8 @@ class DispatchScheduler(Scheduler):
         self._catalog = catalog_of(self.app, self._config)
 
     def tick(self, *args: Any, **kwargs: Any) -> float:
+        if self._closed:
+            raise SystemExit
         if self._running is None:
             self._running = Running(self.app, config=self.config, catalog=self.catalog, scheduler=self)
         try:
@@ -59,6 +64,7 @@ class DispatchScheduler(Scheduler):
         return 0.0
 
     def close(self) -> None:
+        self._closed = True
         if self._running is not None:
             self._running.stop()
         super().close()

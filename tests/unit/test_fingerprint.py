@@ -113,7 +113,7 @@ def test_each_difference_gives_another_definition() -> None:
     changes = [change for changes in DIFFERENT.values() for change in changes]
     definitions = [define(), *(define(**change) for change in changes)]
     assert len(set(definitions)) == len(definitions)
-    assert all(re.fullmatch("[0-9a-f]{16}", definition) for definition in definitions)
+    assert all(re.fullmatch("[0-9a-f]{15}", definition) for definition in definitions)
 
 
 @pytest.mark.parametrize(
