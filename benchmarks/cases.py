@@ -15,7 +15,7 @@ _FULL = storm.Extent(
     most=100_000,
     nodes=(1, 2, 4),
     crontabs=(1_000, 20_000, 100_000, 100_000),
-    storms=2,
+    storms=3,
 )
 _QUICK = storm.Extent(rounds=((1_000, 1), (5_000, 1)), bound=3.0, most=5_000, nodes=(), crontabs=(), storms=2)
 

@@ -16,13 +16,14 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from json.encoder import JSONEncoder, encode_basestring_ascii
 from sys import intern
-from typing import Any, NamedTuple, Union, cast
+from typing import Any, Union, cast
 
 from celery import Celery
 from celery.utils.saferepr import saferepr
 
 from celery_dispatch.celery_bridge.payload import Payload, payload_of
 from celery_dispatch.core.entry import Occurrence
+from celery_dispatch.core.values import value
 
 __all__ = ["Letter", "Letters", "quoted"]
 
@@ -51,8 +52,9 @@ _EMBEDDED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 _plain_json = JSONEncoder().encode  # of plain data kombu's own says the same, and takes three times as long
 
 
-class Letter(NamedTuple):
-    """``shape`` is what an entry shares with others: task and options.
+@value
+class Letter:
+    """``shape`` is what an entry shares with others: task and options; the four after it are quoted.
 
     Holds as long as ``payload`` and ``task`` are those that it was written for.
     """
@@ -60,7 +62,10 @@ class Letter(NamedTuple):
     payload: Payload
     task: object
     shape: str
-    words: tuple[str, str, str, str]  # name, body, args, kwargs
+    name: str
+    body: str
+    args: str
+    kwargs: str
     countdown: timedelta | None
     expires: timedelta | None
     ttl: str  # the same as ``expires``, in milliseconds
@@ -119,20 +124,19 @@ class Letters:
         try:
             if task is not None:
                 _check_signature(task, args, kwargs)
-            words = (
-                quoted(name),
-                b64encode(_plain_json((args, kwargs, _EMBEDDED)).encode()).decode(),
-                quoted(self._shown(args or (), self._longest[0])),
-                quoted(self._shown(kwargs, self._longest[1])),
-            )
+            body = b64encode(_plain_json((args, kwargs, _EMBEDDED)).encode()).decode()
+            shown_args = quoted(self._shown(args or (), self._longest[0]))
+            shown_kwargs = quoted(self._shown(kwargs, self._longest[1]))
             countdown, expires = _span(options.get("countdown")), _span(options.get("expires"))
         except Exception:  # Celery will say what is wrong with it
             return None
-        if sum(map(len, words)) > _LONGEST:
+        if len(body) + len(shown_args) + len(shown_kwargs) > _LONGEST:
             return None
         ttl = str(expires // _MILLISECOND) if expires else ""
         shape = intern(f"{payload.task} {options!r}")  # one text for all that share it
-        return Letter(payload, task, shape, words, countdown, expires, ttl)
+        return Letter(
+            payload, task, shape, quoted(name), body, shown_args, shown_kwargs, countdown, expires, ttl
+        )
 
     def _shown(self, value: Any, most: int) -> str:
         """Arguments as Celery shows them to people."""

@@ -166,7 +166,10 @@ class Stencils:
             self._task_ids.of(occurrence.entry.name, due),
             *tag_and_ttl,
             due,
-            *letter.words,
+            letter.name,
+            letter.body,
+            letter.args,
+            letter.kwargs,
             "" if letter.countdown is None else (now + letter.countdown).isoformat(),
             "" if letter.expires is None else (now + letter.expires).isoformat(),
         )
