@@ -63,13 +63,23 @@ _PLAIN_CURSOR = re.compile(
 # --- time ---------------------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=1_000)
 def to_ms(moment: datetime) -> int:
-    """Milliseconds since 1970; ``ValueError`` unless ``moment`` is a whole number of them, from 1970 on."""
+    """Milliseconds since 1970; ``ValueError`` unless ``moment`` is a whole number of them, from 1970 on.
+
+    Remembered for many claims at one instant, but not in zones where clocks go back: two instants that are
+    an hour apart are equal there.
+    """
+    return _utc_ms(moment) if moment.tzinfo is timezone.utc else _ms(moment)
+
+
+def _ms(moment: datetime) -> int:
     since = moment - _EPOCH
     if since.microseconds % 1000 or since.days < 0:
         raise ValueError(f"{moment.isoformat()} is no whole millisecond since 1970")
     return since.days * _MS_A_DAY + since.seconds * 1000 + since.microseconds // 1000
+
+
+_utc_ms = lru_cache(maxsize=1_000)(_ms)
 
 
 @lru_cache(maxsize=1_000)
