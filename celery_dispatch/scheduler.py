@@ -11,13 +11,12 @@ Celery's contract, and what follows from it:
   keeper, which has a connection of its own, to leave the pool; connections of this thread are closed only
   outside of a pass.
 * The handler then raises ``SystemExit``, which Python drops where it interrupted a finalizer, or a callback
-  of the import system.  A beat that is closed and still runs ends with its next ``tick()``.
+  of the import system.  A scheduler that is closed and still ticks ends its beat by the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
+from collections.abc import Iterator, Mapping
 from typing import Any, NoReturn
 
 from celery.beat import ScheduleEntry, Scheduler
@@ -26,11 +25,28 @@ from celery_dispatch.celery_bridge.broker import masked
 from celery_dispatch.celery_bridge.entries import catalog_of
 from celery_dispatch.celery_bridge.payload import payload_of
 from celery_dispatch.config import Config
-from celery_dispatch.core.entry import Catalog
+from celery_dispatch.core.entry import Catalog, Entry
 from celery_dispatch.errors import ConfigError, StoreRefused
 from celery_dispatch.running import Running
 
 __all__ = ["DispatchScheduler"]
+
+
+class _Schedule(Mapping[str, ScheduleEntry]):
+    """The entries of a config as stock beat has them, each made when it is asked for."""
+
+    def __init__(self, entries: Mapping[str, Entry], app: Any) -> None:
+        self._entries = entries
+        self._app = app
+
+    def __getitem__(self, name: str) -> ScheduleEntry:
+        return payload_of(self._entries[name]).entry(name, self._app, last_run_at=self._app.now())
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
 
 
 class DispatchScheduler(Scheduler):
@@ -71,14 +87,8 @@ class DispatchScheduler(Scheduler):
 
     def get_schedule(self) -> Mapping[str, ScheduleEntry]:  # type: ignore[override]  # it is not to be changed
         if self._catalog is None:
-            return MappingProxyType({})
-        now = self.app.now()
-        return MappingProxyType(
-            {
-                name: payload_of(entry).entry(name, self.app, last_run_at=now)
-                for name, entry in self._catalog.entries.items()
-            }
-        )
+            return {}
+        return _Schedule(self._catalog.entries, self.app)
 
     def set_schedule(self, schedule: Any) -> NoReturn:
         raise _refused("Assigning schedule")

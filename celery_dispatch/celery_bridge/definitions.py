@@ -62,14 +62,13 @@ class Definitions:
     def entry(self, name: object, item: Any) -> Entry:
         """The entry that ``item`` defines; ``item`` is not changed.
 
-        Raises ``EntryError``, or whatever the
-        user's own code raises.
+        Raises ``EntryError``, or whatever the user's own code raises.
         """
         known = _checked_name(name)
         fields = _fields(item)
         asked = fields.pop("dispatch", None)
         policies = self._defaults if asked is None else policies_of(asked, self._config)
-        fields["last_run_at"] = fields.get("last_run_at") or self._now
+        fields["last_run_at"] = self._now  # without one, the schedule would be asked for the time
         if isinstance(fields.get("schedule"), Mapping):
             fields["schedule"] = from_json(
                 fields["schedule"], app=self._app, codecs=self._config.schedule_codecs

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["definition_of", "facet_of", "fingerprint_of", "routing_settings", "schedule_facet"]
 
 _LENGTH = 16
-_DEFINITION = 15  # hex characters: it takes 64 bytes of memory then, and with one more 80
+_DEFINITION = 15  # hex characters; one more would take 16 bytes of memory more, up to Python 3.11
 _FACET = 8  # hex characters; tells two values apart, and nothing rests on it
 _MOST_VALUES = 1_000_000  # in the arguments of one entry
 _MOST_STATE = 2_000  # in an object that JSON has no word for

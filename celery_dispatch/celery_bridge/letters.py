@@ -23,7 +23,7 @@ from celery.utils.saferepr import saferepr
 
 from celery_dispatch.celery_bridge.payload import Payload, payload_of
 from celery_dispatch.core.entry import Occurrence
-from celery_dispatch.core.values import value
+from celery_dispatch.core.records import record
 
 __all__ = ["Letter", "Letters", "quoted"]
 
@@ -52,7 +52,7 @@ _EMBEDDED = {"callbacks": None, "errbacks": None, "chain": None, "chord": None}
 _plain_json = JSONEncoder().encode  # of plain data kombu's own says the same, and takes three times as long
 
 
-@value
+@record
 class Letter:
     """``shape`` is what an entry shares with others: task and options; the four after it are quoted.
 

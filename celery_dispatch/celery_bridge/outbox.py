@@ -207,6 +207,7 @@ class CeleryOutbox:
         assert self._capture is not None
         captured = self._capture.commands
         captured.clear()
+        self._asked = (None, "")  # whose code runs now may change what others run
         entry = prepared(occurrence, self._app, key_prefix=self._key_prefix, node=self._node, now=now)
         with denied_join_result():  # beat reads no results: do not subscribe to each of them
             if self._user_code.wraps_sending:

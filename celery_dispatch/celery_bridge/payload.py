@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from celery.beat import ScheduleEntry
 
 from celery_dispatch.core.entry import Entry
-from celery_dispatch.core.values import value
+from celery_dispatch.core.records import record
 from celery_dispatch.errors import EntryError
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Payload", "payload_of"]
 
 
-@value
+@record
 class Payload:
     """The fields of a ``ScheduleEntry`` that say what is sent and when, as it has them."""
 
@@ -39,7 +39,7 @@ class Payload:
         }
 
     def entry(self, name: str, app: Celery, *, last_run_at: datetime) -> ScheduleEntry:
-        """The entry that stock beat would have; it counts no runs."""
+        """The entry that stock beat would have, but for what that counts: here the cursor says what ran."""
         return ScheduleEntry(name=name, app=app, last_run_at=last_run_at, **self.item)
 
 

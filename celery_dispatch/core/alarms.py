@@ -97,7 +97,7 @@ class Alarms:
         """Find what the item waits for."""
         entry, cursor = item.entry, item.cursor
         if item.polled and not entry.has_fired_all(cursor):
-            now = self._clock.now()
+            now = self._clock.now()  # that of a slice is not new enough to be answered by
             is_due, wait = cast(Polled, entry.recurrence).poll(cursor.due, now)
             item.wait_for(now if is_due else now + wait)
             return

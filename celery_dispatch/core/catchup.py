@@ -23,10 +23,10 @@ from datetime import datetime, timedelta, timezone
 from typing import cast
 
 from celery_dispatch.core.entry import CatchUp, Entry
+from celery_dispatch.core.records import record
 from celery_dispatch.core.recurrence import Nominal
 from celery_dispatch.core.report import Skip
 from celery_dispatch.core.rows import Pause, pause_end, pause_start
-from celery_dispatch.core.values import value
 
 __all__ = ["Patience", "Plan", "plan"]
 
@@ -42,7 +42,7 @@ class Patience:
     limit: timedelta
 
 
-@value
+@record
 class Plan:
     """The cursor moves to ``due``, which is fired or not, and ``skipped`` occurrences are counted.
 

@@ -32,8 +32,8 @@ from hashlib import blake2b
 from types import MappingProxyType
 from typing import cast
 
+from celery_dispatch.core.records import record
 from celery_dispatch.core.recurrence import Nominal, Recurrence
-from celery_dispatch.core.values import value
 
 __all__ = ["TOMBSTONE", "CatchUp", "Catalog", "Cursor", "Entry", "Fence", "Occurrence"]
 
@@ -116,7 +116,7 @@ class Entry:
         return self.count is not None and cursor.fired >= self.count
 
 
-@value
+@record
 class Occurrence:
     """One due instant of one entry; ``due`` is nominal, aware UTC, whole milliseconds.
 
@@ -141,7 +141,7 @@ class Fence:
     since: datetime
 
 
-@value
+@record
 class Cursor:
     """An entry's record in the ledger; see the table in this module's docstring.
 
@@ -184,7 +184,7 @@ class Cursor:
     ) -> Cursor:
         """The cursor after ``due`` was dealt with by ``node`` under ``definition``."""
         changed = self.definition != definition
-        return Cursor(
+        return Cursor(  # by position, and for each occurrence: by name it takes half as long again
             due,
             definition,
             fence.since if changed else self.effective_from,

@@ -51,6 +51,7 @@ _DAMAGED_WAIT = 10.0  # seconds between looks at a cursor that cannot be read
 _ANCHOR_WINDOW = timedelta(seconds=60)  # how long after a switch a name without a cursor counts as new
 _SLICE = 500  # entries whose cursors are read in one turn
 _SLICE_SECONDS = 0.02
+_SIDE_BY_SIDE = 20  # items that share an order, which is an object of its own
 
 
 class Loading:
@@ -85,7 +86,8 @@ class Loading:
         self._report = report
         self._slots = array("H", map(slot_of, catalog.config_names))  # in their order
         self._added: dict[str, int] = {}  # names in force because of their rows, and their slots
-        self._order = 0  # that of the items that were made last
+        self._made = 0  # items, of all that were held
+        self._order = 0  # that of the last of them
         self._mine = bytes([OTHER]) * SLOTS
         self._inherited: list[str] = []  # what this node is the owner of only until the ring is a new one
         self._opened: Fence | None = None  # it came into force just before this node began to load for it
@@ -207,7 +209,6 @@ class Loading:
 
     def _hold_all(self, view: View, names: list[str], stored: Iterable[Stored]) -> None:
         """Hold the entries whose cursors were read, after anchoring those that have none."""
-        self._order += 1  # one number for all that lie side by side in memory
         cursors = dict(zip(names, stored))
         claims = []
         for name in self._known(cursors):
@@ -343,6 +344,9 @@ class Loading:
             return None
         self._report.well(name)
         polled = is_polled(entry.recurrence)
+        self._made += 1
+        if self._made % _SIDE_BY_SIDE == 0:
+            self._order += 1
         return Item(entry, cursor, OTHER, cursor.due, self._order, polled, row=row)
 
     def _retry_damaged(self) -> None:

@@ -13,8 +13,8 @@ from enum import Enum
 from typing import Protocol, Union
 
 from celery_dispatch.core.entry import Cursor, Fence, Occurrence
+from celery_dispatch.core.records import record
 from celery_dispatch.core.rows import Pause, Row
-from celery_dispatch.core.values import value
 
 __all__ = [
     "Change",
@@ -232,7 +232,7 @@ class Damaged:
 Stored = Union[Cursor, Damaged, None]
 
 
-@value
+@record
 class Command:
     """One write that puts a message on the broker.
 
@@ -263,7 +263,7 @@ class Intent:
     commands: tuple[Command, ...] | None = None
 
 
-@value
+@record
 class Claim:
     """ "If the cursor of ``name`` is ``expected``, make it ``wanted`` and carry out ``commands``."
 
@@ -298,7 +298,7 @@ class ClaimStatus(Enum):
     FAILED = "failed"  #: this entry's commands were refused; nothing was pushed, the cursor stands
 
 
-@value
+@record
 class ClaimResult:
     """What became of one claim.
 

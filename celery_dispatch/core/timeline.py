@@ -16,7 +16,6 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
-from operator import attrgetter
 
 from celery_dispatch.core.entry import Cursor, Entry, Occurrence
 from celery_dispatch.core.ports import Claim, Path
@@ -28,7 +27,6 @@ from celery_dispatch.errors import EntryError
 __all__ = ["Bid", "Item", "Timeline"]
 
 _SLACK = 1_000
-_by_order = attrgetter("order")
 _LATEST = datetime(9000, 1, 1, tzinfo=timezone.utc)  # as late as a cursor may be due
 
 
@@ -39,8 +37,8 @@ class Item:
     ``polled`` says of which kind its recurrence is, ``due`` is the occurrence it waits for, ``fires_at`` when
     that is to be fired; ``completed``: it waits for none.  ``alarm`` is when it is to be looked at, ``None``
     where it rests or was popped.  ``attempt`` is a claim whose outcome is unknown.
-    ``failures`` counts errors in a row, for the backoff.  ``order`` breaks ties among equal alarms, and is
-    the same for those that were made together; a standby goes the other way, so that owner and standby begin
+    ``failures`` counts errors in a row, for the backoff.  ``order`` breaks ties among equal alarms, and some
+    that lie side by side in memory share one; a standby goes the other way, so that owner and standby begin
     at opposite ends of the same queue.
     ``row`` is what was said at run time of the entry, as it was held; ``replaced``: another is known now.
     """
@@ -85,6 +83,11 @@ class Item:
         put it back after the change.
         """
         return self.replaced or self.cursor.change != (self.row.version if self.row is not None else 0)
+
+
+def _place(item: Item) -> int:
+    """Where it comes among those of one instant."""
+    return -item.order if item.rank == STANDBY else item.order
 
 
 @dataclass(slots=True, eq=False)
@@ -196,7 +199,7 @@ class Timeline:
         if not self._front and self._instants and self._instants[0] <= now:
             self._front_at = heapq.heappop(self._instants)
             items = self._armed.pop(self._front_at)
-            items.sort(key=_by_order, reverse=items[0].rank == STANDBY)
+            items.sort(key=_place)
             self._front.extend(items)
             self._copies -= len(items)
         return bool(self._front) and self._front_at <= now

@@ -57,7 +57,8 @@ class _Queues:
 
     def __init__(self, *keys: str) -> None:
         self._places = {key: place for place, key in enumerate(keys, start=1)}
-        self._said = ("", ""), ""  # op and key of the last command, and the words for it: those of many
+        self._what = "", ""  # op and key of the last command, which many have in common
+        self._said = ""  # the words for them
 
     def add_to(self, args: _Args, commands: Sequence[Command]) -> None:
         """Append ``commands`` as scripts read them: words for all, then what each takes."""
@@ -71,11 +72,12 @@ class _Queues:
             args.append(command.value)
 
     def _words(self, command: Command) -> str:
-        what = op, key = command.op, command.key
-        if what != self._said[0]:
-            place = "" if op == "PUBLISH" else f" {self._places.setdefault(key, len(self._places) + 1)}"
-            self._said = what, op + place
-        return self._said[1]
+        what = command.op, command.key
+        if what != self._what:
+            self._what, self._said = what, command.op
+            if command.op != "PUBLISH":
+                self._said += f" {self._places.setdefault(command.key, len(self._places) + 1)}"
+        return self._said
 
     @property
     def keys(self) -> tuple[str, ...]:

@@ -61,17 +61,17 @@ class Sender:
         self._send(entry, due, str(uuid5(NAMESPACE_URL, named)), "dispatch_backfill")
 
     def _send(self, entry: Entry, due: datetime, task_id: str, header: str) -> None:
-        payload: Any = prepared(
+        message: Any = prepared(
             Occurrence(entry, due),
             self._app,
             key_prefix=self._key_prefix,
             node=f"{header.removeprefix('dispatch_')}@{socket.gethostname()}",
             now=self._now(),
         )
-        payload.options["task_id"] = task_id
-        payload.options["headers"][header] = True
+        message.options["task_id"] = task_id
+        message.options["headers"][header] = True
         try:
-            self._scheduler.apply_async(payload, advance=False)
+            self._scheduler.apply_async(message, advance=False)
         except Exception as error:
             raise EntryError(f"{entry.name!r} cannot be sent: {error.__cause__ or error}") from error
 

@@ -135,6 +135,22 @@ def test_each_settlement_of_a_batch_has_a_result_of_its_own(world: World) -> Non
     assert {intent.name for intent in world.intents.read(10)[1]} == {"lost", "failed", "half"}
 
 
+def test_a_message_that_was_made_for_another_broker_fails_alone(real: RedisWorld) -> None:
+    names = ["before", "foreign", "after"]
+    intents = {name: opened(real, name) for name in names}
+    settlements = [
+        Settlement(intents["before"], push(message="1")),
+        Settlement(intents["foreign"], (Command("BASIC.PUBLISH", "exchange/key", "{}"),)),
+        Settlement(intents["after"], push(message="2")),
+    ]
+    results = real.intents.settle(settlements)
+
+    assert [result.status for result in results] == [WON, FAILED, WON]
+    assert "BASIC.PUBLISH" in results[1].detail
+    assert sorted(real.queue("celery")) == ["1", "2"]
+    assert real.intents.read(10) == (1, [intents["foreign"]])
+
+
 def test_an_intent_may_not_be_settled_twice_in_a_batch(world: World) -> None:
     intent = opened(world)
     with pytest.raises(ValueError, match="twice"):

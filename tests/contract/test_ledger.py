@@ -206,6 +206,42 @@ def test_fanout_messages_are_published_with_the_claim(real: RedisWorld) -> None:
         assert subscriber.get_message(timeout=2)["data"] == "hello"
 
 
+def test_claims_of_every_kind_share_a_batch(real: RedisWorld) -> None:
+    fence = in_force(real)
+    names = [f"{kind}{number}" for number in (1, 2) for kind in ("plain", "intent", "undo", "silent", "many")]
+    start = anchored(real, fence, *names)
+    wanted = after(start, fence)
+    undone = {name: intent(name, wanted) for name in names if name.startswith("undo")}
+    real.ledger.claim(fence, [Claim(name, start, wanted, intent=undone[name]) for name in undone])
+    given_back = wanted.undo(start, "a")
+    claims = []
+    for name in names:
+        kind, number = name[:-1], name[-1]
+        if kind == "undo":
+            claims.append(Claim(name, wanted, given_back, undoes=undone[name]))
+        elif kind == "intent":
+            claims.append(Claim(name, start, wanted, intent=intent(name, wanted)))
+        else:
+            commands = {
+                "plain": push(message=name),
+                "silent": (),
+                "many": (
+                    *push(f"q{number}", name),
+                    Command("PEXPIRE", f"q{number}", "60000"),
+                    Command("PUBLISH", "/0.everyone", name),
+                    *push(message=name),
+                ),
+            }
+            claims.append(Claim(name, start, wanted, commands[kind]))
+
+    assert statuses(real, fence, claims) == [WON] * len(names)
+    assert real.ledger.read(names) == [claim.wanted for claim in claims]
+    assert sorted(real.queue("celery")) == ["many1", "many2", "plain1", "plain2"]
+    assert [real.queue(f"q{number}") for number in (1, 2)] == [["many1"], ["many2"]]
+    assert all(0 < real.client.pttl(f"q{number}") <= 60_000 for number in (1, 2))  # type: ignore[operator]
+    assert {open_.name for open_ in real.intents.read(10)[1]} == {"intent1", "intent2"}
+
+
 def test_a_queue_with_a_time_to_live_gets_it_with_the_push(real: RedisWorld) -> None:
     fence = in_force(real)
     start = anchored(real, fence, "report")

@@ -57,7 +57,7 @@ MUTATIONS = (
         "a claim does not compare the cursor",
         (
             Edit(_MEMORY + "ledger.py", "if stored != claim.expected or not (", "if not ("),
-            Edit(_LUA + "claim.lua", "if not is(stored, expected) or (op", "if (op"),
+            Edit(_LUA + "claim.lua", "if not is(stored, expected) or (words", "if (words"),
         ),
         contract="test_ledger.py::test_of_two_nodes_with_one_occurrence_one_wins",
     ),

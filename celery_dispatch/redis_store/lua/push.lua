@@ -3,7 +3,7 @@ Put a message on the broker: the part that claim.lua and settle.lua share, and r
 
 What is to be done is one of ARGV, the same for many messages, and what it takes are those that follow it:
 'LPUSH 5 PEXPIRE 5' is two commands for the queue that is the fifth of KEYS, and takes two values; 'PUBLISH', a
-command without a queue, takes a channel and a value.
+command without a queue, takes a channel and a value.  So do INTENT and UNDO of claim.lua take two.
 ]]
 local commands = {} -- what is to be done → {{op, queue or nil}, ..., takes = so many of ARGV}
 local kinds = {} -- queue → its type, asked once
@@ -12,7 +12,7 @@ local function parsed(words)
   local parts = commands[words]
   if not parts then
     parts = {takes = 0}
-    for op, place in words:gmatch('(%u+) ?(%d*)') do
+    for op, place in words:gmatch('([%u.]+) ?(%d*)') do
       parts[#parts + 1] = {op, KEYS[tonumber(place)]}
       parts.takes = parts.takes + (place == '' and 2 or 1)
     end
