@@ -97,6 +97,8 @@ class Entry:
             return None
         recurrence = cast(Nominal, self.recurrence)
         base = cursor.base(self.definition, fence)
+        if not self.jitter:
+            return recurrence.following(cursor.due, base)
         due = recurrence.following(cursor.due, max(cursor.due, base - self.jitter))
         while due is not None and self.fires_at(due) <= base:
             due = recurrence.following(cursor.due, due)

@@ -144,7 +144,9 @@ class Firing:
     def _next_batch(self, due_by: datetime, ends: float) -> list[Bid]:
         """Claims for what was due by then, as many as may go out at once; none after ``ends``."""
         began, now, size, batch = self._clock.monotonic(), self._clock.now(), 0, list[Bid]()
-        while began < ends and len(batch) < self._batch_size and self._next_waiting(due_by):
+        while began < ends and len(batch) < self._batch_size:
+            if not self._waiting and not self._next_waiting(due_by):
+                break
             item = self._waiting.popleft()
             bid = self._prepare(item, now)
             if bid is None:
@@ -262,10 +264,15 @@ class Firing:
         return Plan(due, due)
 
     def _pauses(self, item: Item) -> tuple[Pause | None, ...]:
-        return (item.row.pause if item.row is not None else None), self._catalog.halt
+        halt = self._catalog.halt
+        if item.row is None and halt is None:
+            return ()
+        return (item.row.pause if item.row is not None else None), halt
 
     def _conflicts(self, item: Item) -> bool:
         entry = item.entry
+        if item.cursor.definition == entry.definition:
+            return False
         return self._catalog.conflicts(entry.name, item.cursor, entry.definition, self._alarms.fence)
 
     def _bid(self, item: Item, step: Plan, occurrence: Occurrence, path: Path, now: datetime) -> Bid:

@@ -125,7 +125,7 @@ def definition_hash(definition: str) -> str:
 
 def pause_end(due: datetime, now: datetime, pauses: Sequence[Pause | None]) -> datetime | None:
     """Until when what is due from ``due`` on is passed over; ``None`` if none of the pauses covers it."""
-    if not any(pauses):
+    if not pauses:
         return None
     ends = [
         now if pause.until is None else min(now, pause.until - _TICK)

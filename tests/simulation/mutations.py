@@ -350,7 +350,7 @@ MUTATIONS = (
         (
             Edit(
                 _CORE + "firing.py",
-                "        return (item.row.pause if item.row is not None else None), self._catalog.halt\n",
+                "        return (item.row.pause if item.row is not None else None), halt\n",
                 "        return ()\n",
             ),
         ),
