@@ -754,6 +754,24 @@ def test_a_push_that_succeeds_in_part_counts_as_fired_and_says_so(
     assert real.ledger.read(["report", "quiet"]) == [wanted, start]
 
 
+def test_messages_that_may_not_be_pushed_leave_their_cursors(
+    real: RedisWorld, limited: Callable[..., RedisWorld], started: Fence
+) -> None:
+    names = [f"e{number}" for number in range(2_500)]
+    start = anchored(real, started, *names, "silent")
+    wanted = after(start, started)
+    claims = [Claim(name, start, wanted, push(f"q{number % 2}", name)) for number, name in enumerate(names)]
+    user = limited("~q0", "~q1", "-lpush")
+    *failed, won = user.ledger.claim(started, [*claims, Claim("silent", start, wanted)]).results
+
+    assert {(result.status, result.stored) for result in failed} == {(FAILED, start)}
+    assert ["q0" in result.detail for result in failed[:2]] == [True, False]
+    assert (won.status, won.stored) == (WON, wanted)
+    assert real.ledger.read([*names, "silent"]) == [start] * len(names) + [wanted]
+    assert statuses(real, started, claims) == [WON] * len(names)
+    assert real.queue("q0") == names[::2] and real.queue("q1") == names[1::2]
+
+
 def test_a_partial_push_in_memory_is_told_like_on_redis() -> None:
     world = MemoryWorld()
     fence = in_force(world)
