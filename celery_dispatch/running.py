@@ -49,6 +49,7 @@ from celery_dispatch.redis_store.pool import RedisPool
 from celery_dispatch.redis_store.rows import RedisRows
 from celery_dispatch.report_lines import ReportLines
 from celery_dispatch.shadow import ShadowOutbox
+from celery_dispatch.undisturbed import undisturbed
 
 __all__ = ["Running"]
 
@@ -127,6 +128,7 @@ class Running:
             batch_size=config.batch_size,
             at_most_once=config.at_most_once,
             new_token=token_hex,
+            undisturbed=undisturbed,
             look_again=self._keeper.wake,
         )
         self._facets = Facets(for_claims, keys)

@@ -10,6 +10,7 @@ import random
 import time
 from collections.abc import Callable, Sequence
 
+from tests.drills.process import Process
 from tests.drills.stage import Stage
 
 _END = 15.0  # seconds that a beat may take to end in order; the machine may be busy
@@ -28,12 +29,9 @@ def join(stage: Stage) -> None:
 
 
 def terminate(stage: Stage) -> None:
-    victim = stage.cluster.beats["node-2"].process
+    stage.may_repeat = False
     stage.at_a_due()
-    victim.terminate()
-    stage.note("SIGTERM to node-2")
-    if status := victim.wait(15):
-        stage.complaints.append(f"node-2 ended with status {status} on SIGTERM:\n{victim.log[-2000:]}")
+    leave(stage, ["node-2"])
     stage.cluster.wait_for_nodes(2, timeout=1)
     stage.note("node-2 ended, and is no member")
     stage.run_on(stage.lease)
@@ -66,8 +64,13 @@ def leave(stage: Stage, names: Sequence[str]) -> None:
         victim.terminate()
     stage.note(f"SIGTERM to {', '.join(names)}")
     for victim in victims:
-        if status := victim.wait(_END):
-            stage.complaints.append(f"{victim} ended with status {status} on SIGTERM:\n{victim.log[-2000:]}")
+        ended(stage, victim)
+
+
+def ended(stage: Stage, victim: Process) -> None:
+    """Wait until it has ended in order after a SIGTERM."""
+    if status := victim.wait(_END):
+        stage.complaints.append(f"{victim} ended with status {status} on SIGTERM:\n{victim.log[-2000:]}")
 
 
 def kill(stage: Stage) -> None:

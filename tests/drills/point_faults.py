@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from tests.drills.node_faults import handover
+from tests.drills.node_faults import ended, handover
 from tests.drills.points import ARMED, DONE, REACHED, Point
 from tests.drills.process import wait_until
 from tests.drills.stage import Stage
 
 __all__ = ["HARMS", "at_point", "points_of"]
 
-HARMS = {"kill": "SIGKILL", "pause": "SIGSTOP past the lease", "cut": "cut from Redis"}
+HARMS = {"kill": "SIGKILL", "term": "SIGTERM", "pause": "SIGSTOP past the lease", "cut": "cut from Redis"}
 _PORTS = {
     "one": ("ledger.claim",),
     "code": ("ledger.claim", "outbox.render", "intents.settle"),
@@ -48,7 +48,7 @@ def at_point(kind: str, port: str, when: str, harm: str) -> Callable[[Stage], No
             why=lambda: f"{_VICTIM} at {point}\n{stage.cluster.beats[_VICTIM].process.log}",
         )
         stage.note(f"{_VICTIM} has reached {point}")
-        {"kill": _killed, "pause": _paused, "cut": _cut}[harm](stage, file)
+        {"kill": _killed, "term": _terminated, "pause": _paused, "cut": _cut}[harm](stage, file)
 
     return strike
 
@@ -70,6 +70,17 @@ def _killed(stage: Stage, _: Path) -> None:
     process.wait(5)
     stage.cluster.wait_for_nodes(stage.nodes - 1)
     stage.note(f"{_VICTIM} trimmed")
+    stage.run_on(0.4 * stage.lease)
+
+
+def _terminated(stage: Stage, _: Path) -> None:
+    """It ends in order: what it has begun to send is sent once."""
+    process = stage.cluster.beats[_VICTIM].process
+    process.ended_by_us = True
+    stage.may_repeat = False
+    ended(stage, process)
+    stage.cluster.wait_for_nodes(stage.nodes - 1)
+    stage.note(f"{_VICTIM} ended")
     stage.run_on(0.4 * stage.lease)
 
 

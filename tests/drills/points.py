@@ -8,6 +8,7 @@ kills itself.  Calls that carry no message do not count.
 harm     what happens
 =======  ===============================================================================================
 kill     SIGKILL
+term     SIGTERM, after which the process goes on until it ends in order
 pause    SIGSTOP; the drill lets it go on
 cut      the process waits until the drill has cut its connections, and goes on
 =======  ===============================================================================================
@@ -29,6 +30,7 @@ from typing import Any
 __all__ = ["ARMED", "DONE", "PORTS", "REACHED", "Point", "install"]
 
 ARMED, REACHED, DONE = "armed", "reached", "done"
+_SIGNALS = {"kill": signal.SIGKILL, "term": signal.SIGTERM, "pause": signal.SIGSTOP}
 _CUT_WITHIN = 10.0  # seconds that the drill has for cutting a connection
 
 
@@ -62,7 +64,7 @@ class Point:
     @classmethod
     def parse(cls, text: str) -> Point:
         port, when, number, harm = text.split(":")
-        if port not in PORTS or when not in ("before", "after") or harm not in ("kill", "pause", "cut"):
+        if port not in PORTS or when not in ("before", "after") or harm not in (*_SIGNALS, "cut"):
             raise ValueError(f"{text!r} is no point; write e.g. 'outbox.publish:after:3:kill'")
         return cls(port, when, int(number), harm)
 
@@ -104,4 +106,4 @@ def _come_to_harm(harm: str, file: Path) -> None:
         while file.read_text() != DONE and time.monotonic() < until:
             time.sleep(0.002)
         return
-    os.kill(os.getpid(), signal.SIGKILL if harm == "kill" else signal.SIGSTOP)
+    os.kill(os.getpid(), _SIGNALS[harm])

@@ -107,6 +107,7 @@ class Stage:
         self.excused: set[Occurrence] = set()
         self.elsewhere: set[str] = set()  # entries that the fault itself judges
         self.bounds: dict[str, float] = {}  # of entries that a fault befell themselves; ms
+        self.may_repeat = self.ground.broker is not None  # a fault that excuses no repeat says so
         self.anchor = self.lag_from = 0
         self.struck: tuple[int, int] | None = None
         self._stall = Stall()
@@ -273,7 +274,7 @@ class Stage:
             record=self._record(end),
             complaints=tuple(self.complaints),
             bounds=self.bounds,
-            may_repeat=self.ground.broker is not None,
+            may_repeat=self.may_repeat,
             may_overtake=self.in_two_steps,
         )
 

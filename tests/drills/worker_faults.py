@@ -5,14 +5,13 @@ They run what the collector passes on, and what they ran is judged against what 
 
 from __future__ import annotations
 
-from tests.drills.node_faults import handover
+from tests.drills.node_faults import ended, handover
 from tests.drills.process import wait_until
 from tests.drills.stage import Stage
 
 __all__ = ["beats_and_worker", "embedded_leave", "four_with_beats"]
 
 _READY = 30.0
-_END = 15.0
 _QUIET = 400  # ms after a due: every message has been run
 #: How a worker keeps its beat, and its pool: as Celery does it on its own, and without multiprocessing.
 _KINDS = (("process", "prefork"), ("process", "threads"), ("thread", "solo"), ("thread", "solo"))
@@ -42,8 +41,7 @@ def embedded_leave(stage: Stage) -> None:
     stage.at_a_due()
     leaving.terminate()
     stage.note("SIGTERM to worker-1 -B")
-    if status := leaving.wait(_END):
-        stage.complaints.append(f"worker-1 ended with status {status} on SIGTERM:\n{leaving.log[-2000:]}")
+    ended(stage, leaving)
     stage.cluster.wait_for_nodes(3, timeout=2)
     stage.run_on(0.4 * stage.lease)
     stage.at_a_due(_QUIET)

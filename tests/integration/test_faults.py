@@ -40,6 +40,7 @@ DRILLS = [
     "point-code-claim-after-pause",
     "amqp-down",
     "point-amqp-publish-after-kill",
+    "point-amqp-publish-after-term",
     "wrong-types",
     "redis-promoted",
     "redis-old",

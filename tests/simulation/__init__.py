@@ -8,7 +8,7 @@ The ``witness`` sees each write and each message, and says what must not be:
 
 * an occurrence that is claimed, or sent in one write, before it is due;
 * one that is sent twice, unless the store lost what no node knew, a person reset its cursor, or the broker is
-  another one and somebody broke off between publishing and settling;
+  another one and somebody was harmed between publishing and settling;
 * one that is dealt with under a definition that was not in force at its due;
 * one that is neither fired nor counted as skipped, or counted though its policy does not let it be skipped;
 * one that was claimed and whose message was not sent, or given back though it was;

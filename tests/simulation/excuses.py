@@ -62,7 +62,7 @@ class Excuses:
     def repetition(self, occurrence: tuple[str, datetime], last: Push) -> bool:
         """The store lost what nobody knew; or the broker is another one, and somebody was harmed."""
         now = self._loop.now
-        if not self._same_store and self._broke_off(last.at - self._while, now):
+        if not self._same_store and self._harms.to_any(last.at - self._while, now):
             return True
         if any(name == occurrence[0] and at >= last.at for name, at in self.resets):
             return True
@@ -72,11 +72,6 @@ class Excuses:
             for loss in self._losses
             if loss.at >= last.at
         )
-
-    def _broke_off(self, since: float, until: float) -> bool:
-        """Whether somebody may have stopped between publishing and settling."""
-        stopped = any(event.what == "stop" and since <= event.at <= until for event in self._events)
-        return stopped or self._harms.to_any(since, until)
 
     def unwanted(self, occurrence: tuple[str, datetime], since: float) -> bool:
         """Its entry was removed or paused ``since``; the store has an intent of it again that it had lost, or

@@ -11,7 +11,8 @@ What the product does with threads and waits is modelled here, and only here:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from random import Random
@@ -121,6 +122,7 @@ class Process:
         self._random = Random(f"{world.plan.seed} {name}")
         self._beat_ticket = self._turn_ticket = 0
         self._beating = self._turning = self._woken = self._stopping = False
+        self._undisturbed = self._stops_soon = False
         self._beat_ended = -1.0
         self._beats_again = False
         self._hot = (0, 0)
@@ -156,6 +158,7 @@ class Process:
             batch_size=500,
             at_most_once=False,
             new_token=lambda size: f"{self._random.getrandbits(8 * size):0{2 * size}x}",
+            undisturbed=self._held,
             look_again=self.wake,
         )
         self._keeper = Keeper(
@@ -209,12 +212,28 @@ class Process:
         self._listener.stop()
 
     def stop(self) -> None:
-        """As by SIGTERM: the keeper says goodbye, whatever the loop is in the middle of."""
+        """As by SIGTERM: the keeper says goodbye, whatever the loop is in the middle of, unless that must not
+        be disturbed."""
+        if self._undisturbed:
+            self._stops_soon = True
+            return
         self._stopping = True
         self._beat_ticket += 1
         self._loop.at(self._loop.now + GOODBYE, self.kill)
         if not self._beating:
             self._loop.task_at(self._loop.now, self._leave)
+
+    @contextmanager
+    def _held(self) -> Iterator[None]:
+        """What ``undisturbed.py`` does."""
+        self._undisturbed = True
+        try:
+            yield
+        finally:
+            self._undisturbed = False
+            if self._stops_soon and not self.dead:
+                self.stop()
+                raise Killed
 
     def _leave(self) -> None:
         try:
@@ -249,6 +268,8 @@ class Process:
             self.harms.remove(harm)
         if harm.what == "kill":
             self.kill()
+        elif harm.what == "stop":
+            self.stop()
         elif harm.what == "pause":
             self.pause(harm.seconds)
         elif harm.seconds:
