@@ -6,6 +6,7 @@ import json
 import threading
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -219,6 +220,32 @@ def test_publish_signals_run(app: Celery, outbox: CeleryOutbox) -> None:
     before_task_publish.connect(receiver)
     try:
         render(outbox, app)
+    finally:
+        before_task_publish.disconnect(receiver)
+    assert seen == ["add"]
+
+
+def test_a_receiver_that_code_of_the_user_connects_hears_of_the_message_after_it(
+    app: Celery, outbox: CeleryOutbox
+) -> None:
+    """Though nothing ran code of the user when that was asked of it."""
+    seen: list[str] = []
+
+    def receiver(sender: str, **kwargs: Any) -> None:
+        seen.append(sender)
+
+    def connecting() -> int:
+        before_task_publish.connect(receiver)
+        return 1
+
+    lazy, plain = occurrence(app, args=(BeatLazyFunc(connecting), 2)), occurrence(app)
+    for name in ("first", "second"):  # of one shape: the third is filled in
+        outbox.render(replace(plain, entry=replace(plain.entry, name=name)), now=NOW)
+    assert outbox.path(plain).user_code is False
+    try:
+        outbox.render(lazy, now=NOW)
+        seen.clear()
+        outbox.render(plain, now=NOW)
     finally:
         before_task_publish.disconnect(receiver)
     assert seen == ["add"]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from celery_dispatch.core.clock import whole_ms
-from celery_dispatch.core.entry import Cursor
+from celery_dispatch.core.entry import Catalog, Cursor
 from celery_dispatch.core.ports import Change, ChangeResult, ChangeStatus, Damaged, MemberState, News, Stored
 from celery_dispatch.core.report import Skip
 from celery_dispatch.core.rows import ALL, Pause, Row
@@ -351,6 +351,17 @@ def test_an_entry_that_cannot_be_scheduled_is_reported_and_stops_no_other(
     world.run(1.1)
     assert len(dues(world, "bad")) == 1
     assert not any("bad" in beat.report.snapshot()["errors"] for beat in beats)
+
+
+def test_what_the_config_has_wrong_is_not_brought_into_force_by_a_row_of_its_name(
+    world: World, people: People
+) -> None:
+    people.define("config", FAST)
+    wrong = Catalog("v1", {"other": entry("other")}, {"config": "no such schedule"})
+    beat = world.start("a", wrong)
+    world.run(2.1)
+    assert (dues(world, "config"), len(dues(world, "other"))) == ([], 2)
+    assert beat.report.snapshot()["errors"]["config"] == "no such schedule"
 
 
 def test_an_entry_whose_row_cannot_be_read_is_not_fired_until_it_can(world: World, people: People) -> None:
