@@ -12,6 +12,7 @@ import logging
 import os
 import socket
 import time
+from contextlib import nullcontext
 from datetime import datetime, timezone
 from importlib.metadata import version
 from queue import Empty, SimpleQueue
@@ -49,7 +50,7 @@ from celery_dispatch.redis_store.pool import RedisPool
 from celery_dispatch.redis_store.rows import RedisRows
 from celery_dispatch.report_lines import ReportLines
 from celery_dispatch.shadow import ShadowOutbox
-from celery_dispatch.undisturbed import undisturbed
+from celery_dispatch.undisturbed import Undisturbed
 
 __all__ = ["Running"]
 
@@ -59,6 +60,7 @@ _COLLECT_EVERY = (20_000, 20, 20)  # a batch makes and drops thousands of object
 _RETRY = 0.5  # seconds between tries to reach Redis and the broker at start
 _DISCLOSE = 6 * 3600.0  # seconds until it is said again what this config is made of
 _LONGEST_CONFIRM = 5.0  # seconds that a batch waits for the broker's word
+_LONGEST_HOLD = 5.0  # seconds for which a node that is told to end goes on with its pass
 
 
 class Running:
@@ -80,6 +82,7 @@ class Running:
         timing = Timing(config.heartbeat_interval, config.lease_ttl, config.handover_delay)
         self._report = NodeReport(_about(config))
         self._wakes: SimpleQueue[None] = SimpleQueue()
+        self._undisturbed = Undisturbed(longest=_LONGEST_HOLD)
         self._turning = False
         self._serving = False
         self._joined = False
@@ -128,7 +131,6 @@ class Running:
             batch_size=config.batch_size,
             at_most_once=config.at_most_once,
             new_token=token_hex,
-            undisturbed=undisturbed,
             look_again=self._keeper.wake,
         )
         self._facets = Facets(for_claims, keys)
@@ -151,13 +153,14 @@ class Running:
 
     def turn(self, *, longest: float) -> None:
         """One pass of the node, then a wait for its next alarm, a wake, or ``longest`` seconds."""
-        self._turning = True
-        try:
-            self._serve_metrics()
-            self._turns.touch(time.monotonic())
-            wait = self._pass() if self._joined or self._join() else _RETRY
-        finally:
-            self._turning = False
+        with self._undisturbed if self._joined else nullcontext():
+            self._turning = True
+            try:
+                self._serve_metrics()
+                self._turns.touch(time.monotonic())
+                wait = self._pass() if self._joined or self._join() else _RETRY
+            finally:
+                self._turning = False
         try:
             if wait > 0:
                 receive(self._wakes, min(wait, longest))
@@ -166,6 +169,7 @@ class Running:
 
     def stop(self) -> None:
         """Leave the pool; close this thread's connections too, unless a signal interrupted their use."""
+        self._undisturbed.close()
         self._keeper.stop()
         self._turns.remove()
         self._metrics.stop()

@@ -1,43 +1,81 @@
-"""A stretch of work that no SIGTERM breaks in two.
+"""A stretch of work that no request to end breaks in two.
 
 The handler of ``celery beat`` closes the scheduler and raises ``SystemExit`` wherever the main thread happens
-to be.  Between a message that is on the broker and its intent that is settled this would send it a second
-time: whoever takes the intent over cannot know.
+to be.  In the middle of a pass that would be expensive: a message that is on another broker and not settled
+yet is sent again by whoever takes it over, one that was not made yet runs code of the user twice, and one
+that was refused is not given back.
+
+Between two blocks a signal goes straight on to the handler that was there before, so that it does not matter
+where in here it comes, nor whether it is in the way of another one.
 """
 
 from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
+from types import FrameType
 from typing import Any
 
-__all__ = ["undisturbed"]
+__all__ = ["Undisturbed"]
 
 _NUMBERS = (signal.SIGTERM, signal.SIGINT)
 
 
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """Hold SIGTERM and SIGINT back until the block is over, however it ends; then their handlers run.
+class Undisturbed(AbstractContextManager[None]):
+    """Holds the first SIGTERM or SIGINT in a block back until the block is over.
 
-    Only the main thread runs handlers, so in any other there is nothing to hold back.
+    Then its handler runs; before that, as soon as ``longest`` seconds have passed or another one comes.  From
+    the first block until ``close()`` the handlers of this process are its own.  Only the main thread runs
+    handlers, so blocks of any other hold nothing back.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    held: list[int] = []
-    handlers: dict[signal.Signals, Any] = {}
-    try:
+
+    def __init__(self, *, longest: float) -> None:
+        self._longest = longest
+        self._handlers: dict[int, Any] = {}  # those that were there before
+        self._holds = False
+        self._held: int | None = None
+        self._alarm: threading.Timer | None = None
+
+    def __enter__(self) -> None:
+        if threading.current_thread() is threading.main_thread():
+            if not self._handlers:
+                self._install()
+            self._holds = True
+
+    def __exit__(self, *_: object) -> None:
+        self._holds = False
+        if self._alarm is not None:
+            self._alarm.cancel()
+        if self._held is not None:
+            signal.raise_signal(self._held)
+
+    def close(self) -> None:
+        """Put the handlers back that were there before, where this is the main thread."""
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in self._handlers.items():
+                if signal.getsignal(number) == self._hear:
+                    signal.signal(number, handler)
+
+    def _install(self) -> None:
         for number in _NUMBERS:
             handler = signal.getsignal(number)
-            if handler is not None:  # one that was not installed from Python cannot be put back
-                handlers[number] = handler
-                signal.signal(number, lambda number, _: held.append(number))
-        yield
-    finally:
-        for number, handler in handlers.items():
+            if handler is not None:  # one that was not installed from Python could not be called
+                self._handlers[number] = handler
+                signal.signal(number, self._hear)
+
+    def _hear(self, number: int, frame: FrameType | None) -> None:
+        if self._holds:
+            self._holds, self._held = False, number
+            main = threading.main_thread().ident
+            self._alarm = threading.Timer(self._longest, signal.pthread_kill, (main, number))
+            self._alarm.daemon = True
+            self._alarm.start()
+            return
+        self._held = None
+        handler = self._handlers[number]
+        if callable(handler):
+            handler(number, frame)
+        elif handler == signal.SIG_DFL:
             signal.signal(number, handler)
-        for kept in held:
-            signal.raise_signal(kept)
+            signal.raise_signal(number)

@@ -17,8 +17,7 @@ What if this node dies, or never hears an answer?
 * *Before the claim* nothing has happened.  *After it* the intent is open: whoever sees that its node is gone
   takes it over under a new token, renders it if it was not, and goes on from there.
 * *After publishing, before settling*: the message is published again by whoever takes over.  A node that
-  published it itself and only failed to settle remembers, and does not; one that is told to end in between
-  settles first.
+  published it itself and only failed to settle remembers, and does not.
 * *Any unknown outcome*: this node drops what it was doing and asks for its own open intents, like for those
   of a dead node.  What is stored is the truth.
 * *A pause* between claim and publishing that is longer than half a lease: the same.
@@ -38,7 +37,6 @@ from __future__ import annotations
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import Enum
@@ -119,7 +117,6 @@ class Delivery:
         batch_size: int,
         at_most_once: bool,
         new_token: Callable[[int], str],
-        undisturbed: Callable[[], AbstractContextManager[None]],
     ) -> None:
         self._node = node
         self._catalog = catalog
@@ -131,7 +128,6 @@ class Delivery:
         self._batch_size = batch_size
         self._at_most_once = at_most_once
         self._new_token = new_token
-        self._undisturbed = undisturbed
         self._published: OrderedDict[tuple[str, datetime], None] = OrderedDict()
         self.behind = False
         self._must_look = True
@@ -171,8 +167,7 @@ class Delivery:
                     parcel for parcel in some if parcel.path.same_store
                 ]  # others may have taken them over
             self._push([parcel for parcel in some if parcel.path.same_store])
-            with self._undisturbed():
-                self._publish([parcel for parcel in some if not parcel.path.same_store])
+            self._publish([parcel for parcel in some if not parcel.path.same_store])
         left = sum(parcel.fate is Fate.OPEN for parcel in parcels)
         self._report.open_intents = left
         self.behind = left > 0

@@ -42,7 +42,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 
 from celery_dispatch.core.alarms import Alarms
@@ -78,8 +77,8 @@ class Node:
     """Fires its share of a catalog; ``turn()`` belongs to one thread.
 
     ``catalog`` is what its config defines; ``make`` turns the name and definition of what was created at run
-    time into an entry.  ``undisturbed`` is a block that no request to end interrupts.  ``look_again`` asks
-    for a heartbeat now: the pool may have changed, or this node has something to say.
+    time into an entry.  ``look_again`` asks for a heartbeat now: the pool may have changed, or this node has
+    something to say.
     """
 
     def __init__(
@@ -98,7 +97,6 @@ class Node:
         batch_size: int,
         at_most_once: bool,
         new_token: Callable[[int], str],
-        undisturbed: Callable[[], AbstractContextManager[None]],
         look_again: Callable[[], None],
     ) -> None:
         self._membership = membership
@@ -125,7 +123,6 @@ class Node:
             batch_size=batch_size,
             at_most_once=at_most_once,
             new_token=new_token,
-            undisturbed=undisturbed,
         )
         self._firing = Firing(
             node=self._node,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import signal
 import threading
 import time
@@ -17,7 +18,10 @@ from celery.beat import ScheduleEntry
 from celery.signals import before_task_publish
 
 from celery_dispatch import ConfigError, DispatchScheduler, StoreRefused
+from celery_dispatch.celery_bridge.outbox import CeleryOutbox
+from celery_dispatch.redis_store.intents import RedisIntents
 from celery_dispatch.redis_store.keys import Keys
+from celery_dispatch.redis_store.ledger import RedisLedger
 from tests.servers import Server, wait_until
 
 Build = Callable[..., DispatchScheduler]
@@ -198,6 +202,64 @@ def test_a_beat_that_was_closed_ends_though_the_handlers_exception_was_dropped(
     assert time.monotonic() - began < 5
     closing.join()
     assert client.zcard(keys.nodes) == 0
+
+
+@pytest.mark.parametrize(
+    ("part", "method"),
+    [
+        (RedisLedger, "claim"),
+        (CeleryOutbox, "render"),
+        (RedisIntents, "keep"),
+        (CeleryOutbox, "publish"),
+        (RedisIntents, "settle"),
+    ],
+)
+def test_one_that_is_told_to_end_in_the_middle_of_a_pass_finishes_it_first(
+    build: Build,
+    app: Celery,
+    server: Server,
+    client: redis.Redis,
+    keys: Keys,
+    monkeypatch: pytest.MonkeyPatch,
+    part: type,
+    method: str,
+) -> None:
+    """With two steps and code of the user, so that something is open at each of these moments."""
+    app.conf.dispatch_redis_url = server.url.replace("/0", "/1")
+    ran: list[str] = []
+
+    def receiver(headers: dict[str, Any], **_: Any) -> None:
+        ran.append(headers["id"])
+
+    def told(*args: Any, **options: Any) -> Any:
+        if ran:  # the first messages are being made, or are out
+            monkeypatch.setattr(part, method, original)
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(*args, **options)
+
+    def handler(*_: Any) -> None:
+        """That of celery beat."""
+        scheduler.close()
+        raise SystemExit
+
+    original = getattr(part, method)
+    monkeypatch.setattr(part, method, told)
+    before_task_publish.connect(receiver)
+    previous = signal.signal(signal.SIGTERM, handler)
+    scheduler = build(max_interval=1)
+    try:
+        with pytest.raises(SystemExit):
+            tick_for_ever(scheduler)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+        before_task_publish.disconnect(receiver)
+    sent = [json.loads(row)["headers"]["id"] for row in client.lrange("celery", 0, -1)]  # type: ignore[union-attr]
+    client.select(1)
+    left = client.zcard(keys.nodes), client.hlen(keys.intents)
+    client.flushdb()
+    client.select(0)
+    assert left == (0, 0)
+    assert sorted(sent) == sorted(ran) == sorted(set(ran)) != []
 
 
 def test_wrong_settings_are_refused_at_once(build: Build, app: Celery) -> None:

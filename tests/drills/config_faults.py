@@ -44,6 +44,7 @@ DEPLOYED = {**every(18), **{f"routed-{number}": Spec(Every(1), task=_ROUTED) for
 
 def deploy(stage: Stage) -> None:
     """Replace every beat by one of another release, one after the other, and then back again."""
+    stage.may_repeat = False
     handover(stage)
     old = stage.cluster.release
     stage.switches += 2

@@ -87,7 +87,8 @@ class Fault:
 
 def _in_two_steps(strike: Callable[[Stage], None]) -> Callable[[Stage], None]:
     """Where no beat comes to harm, what was claimed is not late."""
-    return strike if strike in (node_faults.nothing, node_faults.join) else two_steps(strike)
+    harmless = (node_faults.nothing, node_faults.join, node_faults.terminate, node_faults.churn)
+    return strike if strike in harmless else two_steps(strike)
 
 
 #: What people set to make a broker connection patient; nothing may be published by it behind a claim's back.

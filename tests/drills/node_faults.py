@@ -29,7 +29,10 @@ def join(stage: Stage) -> None:
 
 
 def terminate(stage: Stage) -> None:
+    """It finishes what it is about, so that nothing is sent again, nor waits for a lease."""
     stage.may_repeat = False
+    if stage.in_two_steps:
+        handover(stage)
     stage.at_a_due()
     leave(stage, ["node-2"])
     stage.cluster.wait_for_nodes(2, timeout=1)
@@ -39,6 +42,7 @@ def terminate(stage: Stage) -> None:
 
 def churn(stage: Stage) -> None:
     """Three nodes become six, one and three again."""
+    stage.may_repeat = False
     handover(stage)
     for count in range(stage.nodes + 1, 7):
         stage.cluster.beat(f"node-{count}", proxied=stage.proxied)

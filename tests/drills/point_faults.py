@@ -37,7 +37,7 @@ def at_point(kind: str, port: str, when: str, harm: str) -> Callable[[Stage], No
 
     def strike(stage: Stage) -> None:
         handover(stage)
-        if kind != "one":
+        if kind != "one" and harm != "term":
             stage.bound = 1000 * (stage.lease + 2)
         file = stage.directory / "point"
         _start_victim(stage, point, file)

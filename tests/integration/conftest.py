@@ -15,12 +15,14 @@ from tests.servers import leaked_keys
 
 MakeCluster = Callable[..., Cluster]
 
-#: Queues and bindings, the drills' own lists, and the pool of the test that has another prefix.
+#: Queues and bindings, the drills' own lists, and the pool of the test that has another prefix.  "reports" is
+#: that of crontabs which may be due while a test runs.
 _ALLOWED = (
     "celery",
     "redbeat:*",
     "celery\x06*",
     "taken",
+    "reports",
     "_kombu.*",
     "unacked*",
     "drill:*",

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import nullcontext
 from datetime import timedelta
 from secrets import token_hex
 from typing import Any
@@ -101,7 +100,6 @@ class LoneNode:
             batch_size=500,
             at_most_once=False,
             new_token=token_hex,
-            undisturbed=nullcontext,
             look_again=self.wake,
         )
 

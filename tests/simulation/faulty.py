@@ -32,10 +32,10 @@ class Killed(BaseException):
 
 @dataclass(slots=True)
 class Harm:
-    """``what`` (lose, pause, kill, stop) comes to calls of ``ports``, or one ``port.call``.
+    """``what`` (lose, pause, kill) comes to calls of ``ports`` (or one ``port.call``) with probability ``p``.
 
-    It comes with probability ``p``, until ``until``, or to its first victim where it comes only ``once``.
-    ``seconds`` is how long the caller waits for a reply that is lost, or is paused.
+    ``seconds`` is how long the caller waits for a reply that is lost, or is stopped.  It ends at ``until``,
+    or with its first victim where it comes only ``once``.
     """
 
     ports: tuple[str, ...]
@@ -65,7 +65,7 @@ class Victim(Protocol):
     def harm_to(self, call: str) -> Harm | None: ...
 
     def suffer(self, harm: Harm) -> None:
-        """Be paused, killed, told to end, or wait in vain."""
+        """Be stopped, killed, or wait in vain."""
 
 
 class Faulty:

@@ -245,12 +245,6 @@ MUTATIONS = (
         plan="intents-come-back",
     ),
     Mutation(
-        "disturbed",
-        "a node that is told to end does not settle what it has just published",
-        (Edit(_CORE + "delivery.py", "with self._undisturbed():", "if parcels:"),),
-        plan="told-to-end-while-publishing",
-    ),
-    Mutation(
         "no-sweep",
         "cursors are not brought in line with the config in force",
         (

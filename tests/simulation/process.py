@@ -11,8 +11,7 @@ What the product does with threads and waits is modelled here, and only here:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from random import Random
@@ -44,6 +43,7 @@ from tests.simulation.ranks import SharedRing
 __all__ = ["DRIFT", "Process", "Surroundings"]
 
 _RETRY = 0.5  # seconds between tries to reach the broker at start, as in ``running.py``
+_LONGEST_HOLD = 5.0  # seconds that a turn which was told to end may go on, as there
 _QUICKEST = 0.001  # seconds that a turn takes at least
 DRIFT = 2e-4  # by which the clock of a host may run fast or slow
 _JITTER = 0.004  # seconds by which a loop may wake up late
@@ -121,8 +121,7 @@ class Process:
         self._world, self._loop, self._settings = world, world.loop, world.plan.settings
         self._random = Random(f"{world.plan.seed} {name}")
         self._beat_ticket = self._turn_ticket = 0
-        self._beating = self._turning = self._woken = self._stopping = False
-        self._undisturbed = self._stops_soon = False
+        self._beating = self._turning = self._woken = self._stopping = self._told_to_end = False
         self._beat_ended = -1.0
         self._beats_again = False
         self._hot = (0, 0)
@@ -158,7 +157,6 @@ class Process:
             batch_size=500,
             at_most_once=False,
             new_token=lambda size: f"{self._random.getrandbits(8 * size):0{2 * size}x}",
-            undisturbed=self._held,
             look_again=self.wake,
         )
         self._keeper = Keeper(
@@ -212,28 +210,22 @@ class Process:
         self._listener.stop()
 
     def stop(self) -> None:
-        """As by SIGTERM: the keeper says goodbye, whatever the loop is in the middle of, unless that must not
-        be disturbed."""
-        if self._undisturbed:
-            self._stops_soon = True
+        """As by SIGTERM: it is heard when the turn is over, or has taken long (``undisturbed.py``)."""
+        if self._turning:
+            self._told_to_end = True
+            self._loop.at(self._loop.now + _LONGEST_HOLD, self._leave_now)
+        else:
+            self._leave_now()
+
+    def _leave_now(self) -> None:
+        """The keeper says goodbye, whatever the loop is in the middle of."""
+        if self._stopping or self.dead:
             return
         self._stopping = True
         self._beat_ticket += 1
         self._loop.at(self._loop.now + GOODBYE, self.kill)
         if not self._beating:
             self._loop.task_at(self._loop.now, self._leave)
-
-    @contextmanager
-    def _held(self) -> Iterator[None]:
-        """What ``undisturbed.py`` does."""
-        self._undisturbed = True
-        try:
-            yield
-        finally:
-            self._undisturbed = False
-            if self._stops_soon and not self.dead:
-                self.stop()
-                raise Killed
 
     def _leave(self) -> None:
         try:
@@ -268,8 +260,6 @@ class Process:
             self.harms.remove(harm)
         if harm.what == "kill":
             self.kill()
-        elif harm.what == "stop":
-            self.stop()
         elif harm.what == "pause":
             self.pause(harm.seconds)
         elif harm.seconds:
@@ -352,6 +342,8 @@ class Process:
             return
         finally:
             self._turning = False
+            if self._told_to_end:
+                self._leave_now()
         wait = 0.0 if self._woken else self._idle(wait)
         self._count()
         self._turn_at(self._loop.now + max(wait, _QUICKEST) + self._random.random() * _JITTER)

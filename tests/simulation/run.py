@@ -162,8 +162,7 @@ class _Simulation:
         if process is None:
             return
         call, moment, what = event.detail.split()
-        if what != "stop":
-            self._harm(event, _FOREVER if what == "kill" else event.seconds + self.plan.settings.lease)
+        self._harm(event, _FOREVER if what == "kill" else event.seconds + self.plan.settings.lease)
         until = self.loop.now + self.plan.settings.lease
         process.harms.append(Harm((call,), moment, what, until, seconds=event.seconds, once=True))
 

@@ -6,7 +6,6 @@ import copy
 import dataclasses
 import json
 from collections import Counter
-from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 
@@ -155,7 +154,6 @@ class World:
             batch_size=batch_size,
             at_most_once=at_most_once,
             new_token=self._new_token,
-            undisturbed=nullcontext,
             look_again=lambda: self._wake(name),
         )
         beat = Beat(node, membership, pool, ledger, rows, intents, outbox, report)
