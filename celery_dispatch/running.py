@@ -153,12 +153,12 @@ class Running:
 
     def turn(self, *, longest: float) -> None:
         """One pass of the node, then a wait for its next alarm, a wake, or ``longest`` seconds."""
-        with self._undisturbed if self._joined else nullcontext():
+        with self._undisturbed if self._joined else nullcontext():  # who still waits for Redis ends at once
             self._turning = True
             try:
                 self._serve_metrics()
                 self._turns.touch(time.monotonic())
-                wait = self._pass() if self._joined or self._join() else _RETRY
+                wait = self._pass() if self._joined else self._join()
             finally:
                 self._turning = False
         try:
@@ -198,8 +198,8 @@ class Running:
             logger.info("%s", line)
         return wait
 
-    def _join(self) -> bool:
-        """Whether this node may take a place in the pool: Redis lets it in, and the broker answers."""
+    def _join(self) -> float:
+        """Take a place in the pool if Redis lets this node in and the broker answers; how long to wait."""
         self._report.turned(time.monotonic())
         try:
             with translated():
@@ -209,7 +209,7 @@ class Running:
             if not self._waiting:
                 logger.error("Waiting for Redis and the broker, trying again every %g s: %s", _RETRY, error)
             self._waiting = str(error)
-            return False
+            return _RETRY
         loud = self._waiting or self._config.shadow
         logger.log(logging.WARNING if loud else logging.INFO, "%s", self._welcome)
         # App and schedule are here for good.  The collector would go through all of them whenever the ring is
@@ -219,7 +219,7 @@ class Running:
         self._membership.turned()
         self._keeper.start()
         self._joined = True
-        return True
+        return 0.0
 
     def _disclose(self) -> None:
         """Let people see where this node's config differs from the others'."""

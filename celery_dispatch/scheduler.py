@@ -10,7 +10,7 @@ Celery's contract, and what follows from it:
 * ``close()`` may run inside a signal handler on this very thread, and again afterwards.  It asks the
   keeper, which has a connection of its own, to leave the pool; connections of this thread are closed only
   outside of a pass.
-* The handlers of SIGTERM and SIGINT run when a pass is over (``undisturbed``), unless it takes too long.
+* The handlers of SIGTERM and SIGINT run when a pass is over (``undisturbed``), unless that takes too long.
 * The handler then raises ``SystemExit``, which Python drops where it interrupted a finalizer, or a callback
   of the import system.  A scheduler that is closed and still ticks ends its beat by the same.
 """

@@ -73,17 +73,49 @@ def test_it_is_heard_though_the_block_failed(number: signal.Signals, handler: Ha
 
 
 @BOTH
-def test_a_second_one_is_obeyed_at_once(number: signal.Signals, handler: Handler) -> None:
+def test_a_second_one_waits_as_well(number: signal.Signals, handler: Handler) -> None:
+    """A process group may hear of one stop twice: from the terminal, and from the worker around its beat."""
     reached: list[str] = []
 
     def work() -> None:
         send(signal.SIGTERM)
-        reached.append("first")
         send(number)
-        reached.append("second")
+        reached.append("the end")
 
     ended(work)
-    assert (reached, handler.heard) == (["first"], [number])
+    assert (reached, handler.heard) == (["the end"], [signal.SIGTERM])
+
+
+@pytest.mark.parametrize("longest", [LONG, 0.1])
+def test_one_that_nobody_minds_is_not_in_the_way_of_another(longest: float, handler: Handler) -> None:
+    signal.signal(signal.SIGINT, lambda *_: handler.heard.append(signal.SIGINT))
+
+    def work() -> None:
+        send(signal.SIGINT)
+        send(signal.SIGTERM)
+        assert handler.heard == []
+        if longest < LONG:
+            time.sleep(LONG)
+
+    ended(work, longest=longest)
+    assert sorted(handler.heard) == [signal.SIGINT, signal.SIGTERM]
+
+
+def test_without_a_thread_that_could_end_it_nothing_is_held(
+    handler: Handler, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    reached: list[str] = []
+
+    def work() -> None:
+        send(signal.SIGTERM)
+        reached.append("the end")
+
+    ended(work)
+    assert (reached, handler.heard) == ([], [signal.SIGTERM])
 
 
 @BOTH
