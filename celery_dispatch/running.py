@@ -199,7 +199,7 @@ class Running:
         return wait
 
     def _join(self) -> float:
-        """Take a place in the pool if Redis lets this node in and the broker answers; how long to wait."""
+        """Take a place in the pool if Redis lets this node in and the broker answers; seconds to wait."""
         self._report.turned(time.monotonic())
         try:
             with translated():
